@@ -1,0 +1,154 @@
+"""From features and dimensions to a watertight Mesh: solids added, cut and kept in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from manifold3d import Error, Manifold
+from pydantic import BaseModel, ConfigDict, Field
+
+from cad.errors import InputError, nearest
+from cad.expressions import evaluate
+from cad.mesh import Mesh
+from cad.solids import FIELD_SHAPE, SOLIDS, fields
+
+Expression = int | float | str
+AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+OPERATIONS = ("add", "cut", "keep")
+MAX_TRIANGLES = 400_000
+
+
+class Repeat(BaseModel):
+    """Copies about an axis: of the placed solid about the origin, or, given ``radius``, on a circle about ``at``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    count: Annotated[int, Field(ge=1, le=720)]
+    axis: Literal["x", "y", "z"] | tuple[float, float, float] = "z"
+    radius: Expression | None = None
+
+    @property
+    def direction(self) -> np.ndarray:
+        vector = np.asarray(AXES[self.axis] if isinstance(self.axis, str) else self.axis, float)
+        return vector / np.linalg.norm(vector)
+
+
+class Feature(BaseModel):
+    """One entry of ``features``: an operation with a solid, its fields as expressions over the dimensions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]
+    operation: Literal["add", "cut", "keep"]
+    solid: str
+    values: dict[str, Any]
+    at: tuple[Expression, Expression, Expression] = (0, 0, 0)
+    rotate: tuple[Expression, Expression, Expression] = (0, 0, 0)
+    repeat: Repeat | None = None
+
+    @classmethod
+    def of(cls, entry: Any, key: str) -> Feature:
+        """From the YAML mapping, ``key`` its dotted place; raises InputError for what does not belong there."""
+        if not isinstance(entry, dict):
+            raise InputError(key, f"found {entry!r}", wanted="a mapping such as {name: hole, cut: cylinder, radius: 2, height: 5}")
+        operations = [o for o in OPERATIONS if o in entry]
+        if len(operations) != 1:
+            raise InputError(key, f"found {' and '.join(operations) or 'no operation'}", wanted="exactly one of add, cut, keep")
+        operation, solid = operations[0], entry[operations[0]]
+        if solid not in SOLIDS:
+            raise InputError(f"{key}.{operation}", f'found the unknown solid "{solid}"', step=nearest(solid, SOLIDS))
+        own, common = fields(solid), ("name", "at", "rotate", "repeat")
+        for name in entry:
+            if name not in own and name not in (*common, operation):
+                raise InputError(f"{key}.{name}", f"unknown key for a {solid}", step=nearest(name, (*own, *common)))
+        for name, needed in own.items():
+            if needed and name not in entry:
+                raise InputError(f"{key}.{name}", f"missing; a {solid} needs it")
+        return cls(operation=operation, solid=solid, values={n: entry[n] for n in own if n in entry}, **{n: entry[n] for n in common if n in entry})
+
+    def make(self, dimensions: Mapping[str, float], chord: float, key: str) -> Manifold:
+        """The placed solid in mm; errors bear the dotted ``key`` of this feature."""
+        values = {}
+        for name, value in self.values.items():
+            values[name] = _numbers(value, FIELD_SHAPE.get(name), dimensions, f"{key}.{name}")
+        try:
+            solid = SOLIDS[self.solid](**values, chord=chord)
+        except InputError as error:
+            raise InputError(f"{key}.{error.place}", error.problem, wanted=error.wanted, step=f"feature {self.name}") from None
+        turn, at = (_numbers(v, (3,), dimensions, f"{key}.{n}") for n, v in (("rotate", self.rotate), ("at", self.at)))
+        solid = solid.rotate(turn)
+        if self.repeat is None:
+            return solid.translate(at)
+        axis = self.repeat.direction
+        if self.repeat.radius is not None:
+            outward = np.cross(axis, AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"])
+            reach = evaluate(self.repeat.radius, dimensions, f"{key}.repeat.radius")
+            return _around(solid.translate(list(reach * outward / np.linalg.norm(outward))), axis, self.repeat.count).translate(at)
+        return _around(solid.translate(at), axis, self.repeat.count)
+
+
+def build(
+    features: Sequence[Feature],
+    dimensions: Mapping[str, float],
+    *,
+    chord: float,
+    without: str | None = None,
+    shift: tuple[str, np.ndarray] | None = None,
+) -> Mesh:
+    """The part's solid in mm, each face carrying 1 + the index of its feature's name.
+
+    ``without`` leaves a feature out, ``shift`` = (name, (3,) mm) moves one: defects use them. Raises InputError naming
+    the feature that empties the part, changes nothing, or breaks.
+    """
+    names = tuple(dict.fromkeys(f.name for f in features))
+    whole, feature_of, added = Manifold(), {}, False
+    for index, feature in enumerate(features):
+        key = f"features.{index}"
+        if feature.name == without:
+            continue
+        solid = feature.make(dimensions, chord, key)
+        if shift is not None and feature.name == shift[0]:
+            solid = solid.translate(list(shift[1]))
+        solid = solid.as_original()
+        feature_of[solid.original_id()] = names.index(feature.name) + 1
+        if solid.status() != Error.NoError or solid.num_tri() > MAX_TRIANGLES:
+            raise InputError(key, f"the {feature.solid} of feature {feature.name} has {solid.num_tri()} triangles ({solid.status().name})", wanted=f"a valid solid of at most {MAX_TRIANGLES}")
+        if not added and feature.operation != "add":
+            raise InputError(key, f"feature {feature.name} would {feature.operation} before anything was added", wanted="an add first")
+        before = whole.volume()
+        whole = solid if not added else {"add": Manifold.__add__, "cut": Manifold.__sub__, "keep": Manifold.__xor__}[feature.operation](whole, solid)
+        added = True
+        _judge(feature, key, before, whole)
+    if not added:
+        raise InputError("features", "nothing is left to build", wanted="at least one add")
+    return Mesh.of(whole, feature_of, names)
+
+
+def _judge(feature: Feature, key: str, before: float, whole: Manifold) -> None:
+    after = whole.volume()
+    if whole.is_empty() or after <= 1e-9:
+        raise InputError(key, f"feature {feature.name} ({feature.operation} {feature.solid}) leaves an empty part", wanted="a solid with volume above 0 mm3")
+    if abs(after - before) <= 1e-9 * max(before, after):
+        raise InputError(key, f"feature {feature.name} ({feature.operation} {feature.solid}) changes nothing: its volume cancels out", wanted="a feature that meets the part")
+
+
+def _around(solid: Manifold, axis: np.ndarray, count: int) -> Manifold:
+    """``count`` copies of ``solid`` turned evenly about ``axis`` through the origin, united."""
+    copies = []
+    for angle in 2 * np.pi * np.arange(count) / count:
+        cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+        turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+        copies.append(solid.transform(np.column_stack([turn, np.zeros(3)])))
+    whole = copies[0]
+    for copy in copies[1:]:
+        whole = whole + copy
+    return whole
+
+
+def _numbers(value: Any, shape: tuple[int, ...] | None, dimensions: Mapping[str, float], key: str) -> Any:
+    """A number, or nested lists of numbers of the given shape (-1: any length of at least 3)."""
+    if shape is None:
+        return evaluate(value, dimensions, key)
+    if not isinstance(value, (list, tuple)) or (shape[0] >= 0 and len(value) != shape[0]) or (shape[0] < 0 and len(value) < 3):
+        raise InputError(key, f"found {value!r}", wanted=f"a list of {shape[0] if shape[0] >= 0 else 'three or more'}")
+    return [_numbers(v, shape[1:] or None, dimensions, f"{key}.{i}") for i, v in enumerate(value)]

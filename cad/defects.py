@@ -1,0 +1,365 @@
+"""What may go wrong with a part's shape: one function each, ``(part, dimensions, spec, rng, severity) -> (mesh, record)``.
+
+A severity is the first range of the spec: mm for bulge, dent, dimension, extra, chip and shift; degrees for bend and
+twist; a fraction for missing (of the full turn) and scale (the factor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from manifold3d import CrossSection, Manifold
+
+
+from cad.errors import InputError, nearest
+from cad.mesh import Mesh
+from cad.views import Direction, Range, Strict
+
+if TYPE_CHECKING:
+    from cad.part import Part
+
+
+
+@dataclass(frozen=True)
+class DefectRecord:
+    """What was done: the defect's ``name`` in the part file, its ``kind``, the sub-components a verdict may rightly name
+    (empty: the whole part), ``severity`` in ``unit``, ``where`` on the part in mm (None: everywhere), further numbers."""
+
+    kind: str
+    features: tuple[str, ...]
+    severity: float
+    unit: str = "mm"
+    where: tuple[float, float, float] | None = None
+    details: dict[str, float] = field(default_factory=dict)
+    name: str = ""
+
+    def named(self, name: str) -> DefectRecord:
+        return replace(self, name=name)
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Defect(Strict):
+    """What all specs share. ``on`` is the sub-component that the defect sits on (none: anywhere)."""
+
+    kind: str
+    on: str | None = None
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The severities that the file allows."""
+        return getattr(self, DEFECTS[self.kind].severity)
+
+    def refer(self, features: tuple[str, ...], dimensions: Mapping[str, Any], key: str) -> None:
+        """Raises InputError where the spec points at a feature or dimension that is not there."""
+        for name, value, known in (("on", self.on, features), ("dimension", getattr(self, "dimension", None), dimensions)):
+            if value is not None and value not in known:
+                raise InputError(f"{key}.{name}", f'found the unknown name "{value}"', step=nearest(value, known))
+        if getattr(self, "on", None) is None and self.kind in ("missing", "shift"):
+            raise InputError(f"{key}.on", f"missing; a {self.kind} needs the feature that it concerns")
+
+
+class Bump(Defect):
+    kind: Literal["bulge", "dent"]
+    height: Range
+    diameter: Range
+
+
+class Dimension(Defect):
+    kind: Literal["dimension"]
+    dimension: str
+    by: Range
+
+
+class Missing(Defect):
+    kind: Literal["missing"]
+    fraction: Range = (1.0, 1.0)
+
+
+class Extra(Defect):
+    kind: Literal["extra"]
+    diameter: Range
+    height: Range = (1.0, 1.0)
+    shape: Literal["boss", "hole"] = "boss"
+
+
+class Chip(Defect):
+    kind: Literal["chip"]
+    size: Range
+
+
+class Bend(Defect):
+    kind: Literal["bend"]
+    angle: Range
+    axis: Direction = (0.0, 0.0, 1.0)
+
+
+class Twist(Defect):
+    kind: Literal["twist"]
+    angle: Range
+    axis: Direction = (0.0, 0.0, 1.0)
+
+
+class Scale(Defect):
+    kind: Literal["scale"]
+    by: Range
+    axis: Direction | None = None
+
+
+class Shift(Defect):
+    kind: Literal["shift"]
+    by: Range
+    direction: Direction | None = None
+
+
+Made = tuple[Mesh, DefectRecord]
+
+
+def bulge(part: Part, dimensions: Mapping[str, float], spec: Bump, rng: np.random.Generator, severity: float | None) -> Made:
+    """A smooth bump (raised cosine) of ``severity`` mm over a disc of the drawn diameter, outward along the surface's normal."""
+    return _bump(part, dimensions, spec, rng, severity, +1.0)
+
+
+def dent(part: Part, dimensions: Mapping[str, float], spec: Bump, rng: np.random.Generator, severity: float | None) -> Made:
+    """As a bulge, inward."""
+    return _bump(part, dimensions, spec, rng, severity, -1.0)
+
+
+def dimension(part: Part, dimensions: Mapping[str, float], spec: Dimension, rng: np.random.Generator, severity: float | None) -> Made:
+    """The part with one dimension ``severity`` mm off its drawn value."""
+    amount = _draw(rng, spec.by, severity)
+    changed = {**dimensions, spec.dimension: dimensions[spec.dimension] + amount}
+    return part.mesh(changed), DefectRecord("dimension", part.features_of(spec.dimension), amount, details={"value": changed[spec.dimension]})
+
+
+def missing(part: Part, dimensions: Mapping[str, float], spec: Missing, rng: np.random.Generator, severity: float | None) -> Made:
+    """The feature left out (fraction 1), or a sector of that fraction of the full turn broken out of it, about its own upright axis."""
+    fraction = _draw(rng, spec.fraction, severity)
+    if fraction >= 1.0:
+        return part.mesh(dimensions, without=spec.on), DefectRecord("missing", (spec.on,), 1.0, "fraction")
+    mesh = part.mesh(dimensions)
+    own = mesh.vertices[np.unique(mesh.faces[_on(mesh, spec.on)])]
+    low, high = own.min(0), own.max(0)
+    middle, reach = (low + high) / 2, float(np.linalg.norm(high - low))
+    start = rng.uniform(0, 2 * np.pi)
+    angles = start + 2 * np.pi * fraction * np.linspace(0, 1, 25)
+    sector = CrossSection([np.concatenate([[[0.0, 0.0]], reach * np.column_stack([np.cos(angles), np.sin(angles)])])])
+    tool = Manifold.extrude(sector, high[2] - low[2] + 2e-3).translate([middle[0], middle[1], low[2] - 1e-3])
+    angle = float(start + np.pi * fraction)
+    where = middle + np.array([np.cos(angle), np.sin(angle), 0]) * (high - low)[:2].max() / 2
+    return _combined(mesh, tool, spec.on, cut=True), DefectRecord("missing", (spec.on,), fraction, "fraction", _point(where))
+
+
+def extra(part: Part, dimensions: Mapping[str, float], spec: Extra, rng: np.random.Generator, severity: float | None) -> Made:
+    """A round boss or hole of ``severity`` mm diameter that the drawing does not have, along the surface's normal."""
+    diameter, height = _draw(rng, spec.diameter, severity), _draw(rng, spec.height)
+    mesh = part.mesh(dimensions)
+    face, where, normal = _spot(mesh, spec.on, rng)
+    root = 0.3 * diameter  # sunk so far that it joins a curved surface all round
+    solid = Manifold.cylinder(height + root, diameter / 2, diameter / 2, 48).translate([0, 0, -root if spec.shape == "boss" else -height])
+    name = mesh.names[mesh.feature[face] - 1]
+    made = _combined(mesh, _stood(solid, where, normal), name, cut=spec.shape == "hole")
+    return made, DefectRecord("extra", (name,), diameter, where=_point(where), details={"height": height})
+
+
+def chip(part: Part, dimensions: Mapping[str, float], spec: Chip, rng: np.random.Generator, severity: float | None) -> Made:
+    """A bite of about ``severity`` mm across out of a sharp edge: an ellipsoid about a point of the edge is cut away."""
+    size = _draw(rng, spec.size, severity)
+    mesh = part.mesh(dimensions)
+    edge = np.intersect1d(mesh.sharp_vertices(), mesh.faces[_on(mesh, spec.on)])
+    if not len(edge):
+        raise InputError(f"defects.{spec.kind}", f"feature {spec.on} has no sharp edge to chip", wanted="a feature with an edge")
+    v = int(rng.choice(edge))
+    touching = (mesh.faces == v).any(1) & _on(mesh, spec.on)
+    name = spec.on or mesh.names[mesh.feature[np.flatnonzero(touching)[0]] - 1]
+    radii = size / 2 * rng.uniform(0.7, 1.0, 3)
+    radii[rng.integers(3)] = size / 2
+    tool = Manifold.sphere(1.0, 32).scale(list(radii)).rotate(list(rng.uniform(0, 360, 3))).translate(list(mesh.vertices[v]))
+    return _combined(mesh, tool, name, cut=True), DefectRecord("chip", (name,), size, where=_point(mesh.vertices[v]))
+
+
+def bend(part: Part, dimensions: Mapping[str, float], spec: Bend, rng: np.random.Generator, severity: float | None) -> Made:
+    """The part bent along ``axis`` to a circular arc of ``severity`` degrees over its length, about its middle."""
+    angle = _draw(rng, spec.angle, severity)
+    mesh, frame, local, length = _framed(part, dimensions, spec.axis)
+    if abs(angle) < 1e-9:
+        return mesh, DefectRecord("bend", (), angle, "degrees")
+    radius = length / np.radians(angle)
+    x, y, z = local.T
+    turn = z / radius
+    bent = np.stack([radius - (radius - x) * np.cos(turn), y, (radius - x) * np.sin(turn)], 1)
+    return mesh.moved(_unframed(mesh, bent, frame)), DefectRecord("bend", (), angle, "degrees")
+
+
+def twist(part: Part, dimensions: Mapping[str, float], spec: Twist, rng: np.random.Generator, severity: float | None) -> Made:
+    """The part twisted about ``axis`` by ``severity`` degrees from end to end."""
+    angle = _draw(rng, spec.angle, severity)
+    mesh, frame, local, length = _framed(part, dimensions, spec.axis)
+    x, y, z = local.T
+    turn = np.radians(angle) * z / length
+    twisted = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn), z], 1)
+    return mesh.moved(_unframed(mesh, twisted, frame)), DefectRecord("twist", (), angle, "degrees")
+
+
+def scale(part: Part, dimensions: Mapping[str, float], spec: Scale, rng: np.random.Generator, severity: float | None) -> Made:
+    """The part stretched (or squashed) by the factor ``severity`` along ``axis``, or in all directions."""
+    factor = _draw(rng, spec.by, severity)
+    if not factor > 0:
+        raise InputError("defects", f"found a scale of {factor:g}", wanted="a factor above 0")
+    mesh = part.mesh(dimensions)
+    middle = mesh.bounds.mean(0)
+    if spec.axis is None:
+        return mesh.moved(middle + factor * (mesh.vertices - middle)), DefectRecord("scale", (), factor, "fraction")
+    axis = np.asarray(spec.axis) / np.linalg.norm(spec.axis)
+    along = (mesh.vertices - middle) @ axis
+    return mesh.moved(mesh.vertices + (factor - 1) * along[:, None] * axis), DefectRecord("scale", (), factor, "fraction")
+
+
+def shift(part: Part, dimensions: Mapping[str, float], spec: Shift, rng: np.random.Generator, severity: float | None) -> Made:
+    """One feature ``severity`` mm away from its place, along ``direction`` or a random direction across z."""
+    amount, angle = _draw(rng, spec.by, severity), rng.uniform(0, 2 * np.pi)
+    direction = np.array([np.cos(angle), np.sin(angle), 0.0]) if spec.direction is None else np.asarray(spec.direction) / np.linalg.norm(spec.direction)
+    made = part.mesh(dimensions, shift=(spec.on, amount * direction))
+    return made, DefectRecord("shift", (spec.on,), amount, details=dict(zip("xyz", map(float, amount * direction), strict=True)))
+
+
+class DefectKind(NamedTuple):
+    """A kind of defect: the model of its spec, which field is its severity, the function that makes it."""
+
+    model: type[Defect]
+    severity: str
+    make: Callable[..., Made]
+
+
+DEFECTS: dict[str, DefectKind] = {
+    "bulge": DefectKind(Bump, "height", bulge),
+    "dent": DefectKind(Bump, "height", dent),
+    "dimension": DefectKind(Dimension, "by", dimension),
+    "missing": DefectKind(Missing, "fraction", missing),
+    "extra": DefectKind(Extra, "diameter", extra),
+    "chip": DefectKind(Chip, "size", chip),
+    "bend": DefectKind(Bend, "angle", bend),
+    "twist": DefectKind(Twist, "angle", twist),
+    "scale": DefectKind(Scale, "by", scale),
+    "shift": DefectKind(Shift, "by", shift),
+}
+LENGTHS = {"bulge": ("height", "diameter"), "dent": ("height", "diameter"), "extra": ("diameter", "height"), "chip": ("size",), "missing": ("fraction",), "scale": ("by",)}
+
+
+def spec_of(entry: Any, key: str) -> Defect:
+    """The validated spec from a mapping such as ``{kind: bulge, on: crown, height: [0.5, 3.0], diameter: [4, 10]}``."""
+    if not isinstance(entry, dict) or "kind" not in entry:
+        raise InputError(key, f"found {entry!r}", wanted="a mapping with a kind")
+    if entry["kind"] not in DEFECTS:
+        raise InputError(f"{key}.kind", f'found the unknown kind "{entry["kind"]}"', step=nearest(entry["kind"], DEFECTS))
+    from cad.reading import checked
+
+    model = DEFECTS[entry["kind"]].model
+    spec = checked(lambda e, _: model.model_validate(e), entry, key, model)
+    for name in LENGTHS.get(spec.kind, ()):
+        low, high = getattr(spec, name)
+        if low <= 0 or (spec.kind == "missing" and high > 1):
+            raise InputError(f"{key}.{name}", f"found [{low:g}, {high:g}]", wanted="numbers above 0" + (" and at most 1" if spec.kind == "missing" else ""))
+    return spec
+
+
+def _draw(rng: np.random.Generator, bounds: tuple[float, float], given: float | None = None) -> float:
+    """Uniform within ``bounds``; a given value replaces the draw but not its use of ``rng``, so all else stays the same."""
+    value = float(rng.uniform(*bounds))
+    return value if given is None else float(given)
+
+
+def _on(mesh: Mesh, name: str | None) -> np.ndarray:
+    return np.ones(len(mesh.faces), bool) if name is None else mesh.feature == mesh.names.index(name) + 1
+
+
+def _spot(mesh: Mesh, name: str | None, rng: np.random.Generator) -> tuple[int, np.ndarray, np.ndarray]:
+    """A face of the feature drawn by area, a point on it, and the outward normal."""
+    weight = np.where(_on(mesh, name), mesh.areas, 0.0)
+    if weight.sum() <= 0:
+        raise InputError("defects", f"feature {name} has no surface left to put a defect on")
+    face = int(rng.choice(len(weight), p=weight / weight.sum()))
+    u, v = rng.random(2)
+    u, v = (u, v) if u + v <= 1 else (1 - u, 1 - v)
+    a, b, c = mesh.triangles[face]
+    return face, a + u * (b - a) + v * (c - a), mesh.face_normals[face]
+
+
+def _bump(part: Part, dimensions: Mapping[str, float], spec: Bump, rng: np.random.Generator, severity: float | None, sign: float) -> Made:
+    height, diameter = _draw(rng, spec.height, severity), _draw(rng, spec.diameter)
+    mesh = part.mesh(dimensions)
+    face, where, normal = _spot(mesh, spec.on, rng)
+    radius, name = diameter / 2, mesh.names[mesh.feature[face] - 1]
+
+    def near(m: Mesh) -> np.ndarray:
+        low, high = m.triangles.min(1), m.triangles.max(1)  # a box about each face, against the ball about the spot
+        gap = np.linalg.norm(np.maximum(np.maximum(low - where, where - high), 0), axis=1)
+        return (gap < radius) & (m.face_normals @ normal > 0.2)
+
+    mesh = mesh.refined(near, radius / 6)
+    patch = _connected(mesh, near(mesh), where)
+    vertices = np.unique(mesh.faces[patch])
+    offset = mesh.vertices[vertices] - where
+    across = np.linalg.norm(offset - np.outer(offset @ normal, normal), axis=1)
+    lift = np.where(across < radius, 0.5 * height * (1 + np.cos(np.pi * across / radius)), 0.0)
+    moved = mesh.vertices.copy()
+    moved[vertices] += sign * lift[:, None] * normal
+    return mesh.moved(moved), DefectRecord(spec.kind, (name,), height, where=_point(where), details={"diameter": diameter})
+
+
+def _connected(mesh: Mesh, allowed: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The allowed faces that hang together with the one nearest to ``where``: one side of a thin wall, not the other."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    rows = np.flatnonzero(allowed)
+    corners = mesh.faces[rows].ravel()
+    link = coo_matrix((np.ones(len(corners)), (np.repeat(np.arange(len(rows)), 3), corners)), shape=(len(rows), len(mesh.vertices))).tocsr()
+    _, label = connected_components(link @ link.T, directed=False)
+    seed = np.argmin(np.linalg.norm(mesh.triangles[rows].mean(1) - where, axis=1))
+    return rows[label == label[seed]]
+
+
+def _combined(mesh: Mesh, tool: Manifold, name: str, *, cut: bool) -> Mesh:
+    """``tool`` cut from or added to the mesh; its faces bear the feature ``name``."""
+    solid, feature_of = mesh.manifold()
+    tool = tool.as_original()
+    feature_of[tool.original_id()] = mesh.names.index(name) + 1
+    made = solid - tool if cut else solid + tool
+    if made.is_empty():
+        raise InputError("defects", f"the defect on {name} leaves nothing of the part", wanted="a smaller severity")
+    return Mesh.of(made, feature_of, mesh.names)
+
+
+def _stood(solid: Manifold, where: np.ndarray, normal: np.ndarray) -> Manifold:
+    """The solid with its z axis along ``normal`` and its origin at ``where``."""
+    return solid.transform(np.column_stack([_frame(normal), where]))
+
+
+def _frame(axis: np.ndarray) -> np.ndarray:
+    """(3, 3): columns x, y, z of a right-handed frame whose z is ``axis``."""
+    z = np.asarray(axis, float) / np.linalg.norm(axis)
+    x = np.cross([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [0.0, 0.0, 1.0], z)
+    x /= np.linalg.norm(x)
+    return np.column_stack([x, np.cross(z, x), z])
+
+
+def _framed(part: Part, dimensions: Mapping[str, float], axis: Direction) -> tuple[Mesh, np.ndarray, np.ndarray, float]:
+    """The mesh, refined enough to be bent, a frame about ``axis``, the vertices in it, and the length along it."""
+    mesh = part.mesh(dimensions)
+    mesh = mesh.refined(lambda m: np.ones(len(m.faces), bool), mesh.diagonal / 24)
+    frame = _frame(np.asarray(axis))
+    local = (mesh.vertices - mesh.bounds.mean(0)) @ frame
+    return mesh, frame, local, float(np.ptp(local[:, 2]))
+
+
+def _unframed(mesh: Mesh, local: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    return local @ frame.T + mesh.bounds.mean(0)
+
+
+def _point(where: np.ndarray) -> tuple[float, float, float]:
+    return tuple(float(v) for v in where)

@@ -1,0 +1,189 @@
+"""The part file: dimensions with tolerances, features, what may go wrong, what the camera will meet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from cad.build import Feature, build
+from cad.defects import DEFECTS, Defect, DefectRecord, spec_of
+from cad.errors import InputError, nearest
+from cad.expressions import names_in
+from cad.mesh import Mesh
+from cad.reading import checked, read_yaml
+from cad.views import Views
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+SYMMETRIC = re.compile(rf"^\s*({NUMBER})\s*(?:±|\+-|\+/-)\s*({NUMBER})\s*$")
+CHORDS = 2500  # a part's bounding diagonal over the default chord tolerance
+KEYS = ("part", "units", "dimensions", "features", "defects", "views")
+SHELF = Path(__file__).parent / "parts"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A dimension: ``nominal`` + ``plus`` - ``minus``, mm (or degrees, where a feature uses it so)."""
+
+    nominal: float
+    plus: float = 0.0
+    minus: float = 0.0
+
+    @property
+    def low(self) -> float:
+        return self.nominal - self.minus
+
+    @property
+    def high(self) -> float:
+        return self.nominal + self.plus
+
+    def __str__(self) -> str:
+        if self.plus == self.minus:
+            return f"{self.nominal:g} ± {self.plus:g}" if self.plus else f"{self.nominal:g}"
+        return f"{self.nominal:g} +{self.plus:g} -{self.minus:g}"
+
+    @classmethod
+    def of(cls, value: Any, key: str) -> Tolerance:
+        """From ``14.0``, ``14.0 ± 0.1``, ``14.0 +- 0.1`` or ``{nominal, plus, minus}``."""
+        wanted = "14.0, 14.0 ± 0.1, 14.0 +- 0.1 or {nominal: 14.0, plus: 0.1, minus: 0.1}"
+        if isinstance(value, dict):
+            for name in value:
+                if name not in ("nominal", "plus", "minus"):
+                    raise InputError(f"{key}.{name}", "unknown key", step=nearest(name, ("nominal", "plus", "minus")))
+            parts = [value.get("nominal"), value.get("plus", 0.0), value.get("minus", 0.0)]
+        elif isinstance(value, str) and (match := SYMMETRIC.match(value)):
+            parts = [float(match[1]), float(match[2]), float(match[2])]
+        else:
+            parts = [value, 0.0, 0.0]
+        if not all(isinstance(p, (int, float)) and not isinstance(p, bool) and np.isfinite(p) for p in parts):
+            raise InputError(key, f"found {value!r}", wanted=wanted)
+        result = cls(*map(float, parts))
+        if result.plus < 0 or result.minus < 0:
+            raise InputError(key, f"found a tolerance of +{result.plus:g} -{result.minus:g}", wanted="plus and minus of at least 0")
+        if result.nominal > 0 >= result.low:
+            raise InputError(key, f"found {result}, whose tolerance allows {result.low:g}", wanted="a length that stays above 0")
+        return result
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part as its file describes it. Immutable; meshes are built on demand."""
+
+    name: str
+    dimensions: dict[str, Tolerance]
+    features: tuple[Feature, ...]
+    defects: dict[str, Defect]
+    views: Views
+    text: str = field(repr=False, default="")
+    chord: float = field(default=0.0, repr=False)
+
+    @property
+    def nominal(self) -> dict[str, float]:
+        return {name: t.nominal for name, t in self.dimensions.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sub-components, in the order of the file; feature id k is ``names[k - 1]``."""
+        return tuple(dict.fromkeys(f.name for f in self.features))
+
+    def mesh(self, dimensions: Mapping[str, float] | None = None, **changes: Any) -> Mesh:
+        """The watertight solid at ``dimensions`` (nominal by default); ``changes`` as for :func:`cad.build.build`."""
+        return build(self.features, self.nominal if dimensions is None else dimensions, chord=self.chord, **changes)
+
+    def vary(self, rng: np.random.Generator) -> dict[str, float]:
+        """Dimensions drawn uniformly within their tolerances."""
+        return {name: float(rng.uniform(t.low, t.high)) for name, t in self.dimensions.items()}
+
+    def with_defect(self, name: str, rng: np.random.Generator, *, dimensions: Mapping[str, float] | None = None, severity: float | None = None) -> tuple[Mesh, DefectRecord]:
+        """A mesh with the named defect, its severity drawn from the file's range unless given, and what was done."""
+        if name not in self.defects:
+            raise InputError("defects", f'the part has no defect "{name}"', step=nearest(name, self.defects))
+        dimensions = self.nominal if dimensions is None else dict(dimensions)
+        spec = self.defects[name]
+        mesh, record = DEFECTS[spec.kind].make(self, dimensions, spec, rng, severity)
+        return mesh, record.named(name)
+
+    def features_of(self, dimension: str) -> tuple[str, ...]:
+        """The sub-components whose entries read ``dimension``, those that read fewest others first."""
+        users = [f for f in self.features if dimension in names_in([f.values, list(f.at), list(f.rotate)])]
+        return tuple(dict.fromkeys(f.name for f in users))
+
+
+def load(path: str | Path) -> Part:
+    """Reads a part file, or one of the shelf by its name (``notched_cap``). Raises InputError with place and next step."""
+    path = find(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(path, "no such file", wanted="a part file", step=f"on the shelf: {', '.join(shelf())}") from None
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise InputError(path, f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}", wanted="a part file in YAML") from None
+    try:
+        return parse(text)
+    except InputError as error:
+        raise error.inside(path) from None
+
+
+def shelf() -> list[str]:
+    """The names of the parts that ship with the package."""
+    return sorted(p.stem for p in SHELF.glob("*.yaml"))
+
+
+def find(path: str | Path) -> Path:
+    """The file itself, or the shelf's part of that name (``hex-nut`` and ``hex_nut`` both)."""
+    shelved = SHELF / f"{str(path).replace('-', '_')}.yaml"
+    return shelved if not Path(path).exists() and shelved.exists() else Path(path)
+
+
+def parse(text: str) -> Part:
+    """From the text of a part file; builds the nominal part and its tolerance corners once, so that errors come here."""
+    data = read_yaml(text)
+    if not isinstance(data, dict):
+        raise InputError("top level", f"found {type(data).__name__}", wanted=f"the keys {', '.join(KEYS)}")
+    for key in data:
+        if key not in KEYS:
+            raise InputError(key, "unknown key", step=nearest(key, KEYS))
+    for key in ("part", "features"):
+        if key not in data:
+            raise InputError(key, "missing; every part file needs it")
+    if data.get("units", "mm") != "mm":
+        raise InputError("units", f"found {data['units']!r}", wanted="mm")
+    if not isinstance(data["part"], str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", data["part"]):
+        raise InputError("part", f"found {data['part']!r}", wanted="a name of letters, digits, - and _")
+    dimensions = {name: Tolerance.of(value, f"dimensions.{name}") for name, value in _mapping(data, "dimensions").items()}
+    if not isinstance(data["features"], list) or not data["features"]:
+        raise InputError("features", f"found {data['features']!r}", wanted="a list of at least one entry")
+    features = tuple(checked(Feature.of, entry, f"features.{i}") for i, entry in enumerate(data["features"]))
+    names = tuple(dict.fromkeys(f.name for f in features))
+    defects = {name: checked(spec_of, entry, f"defects.{name}") for name, entry in _mapping(data, "defects").items()}
+    for name, spec in defects.items():
+        if name == "good" or not re.fullmatch(r"[A-Za-z0-9][\w-]*", str(name)):
+            raise InputError(f"defects.{name}", "cannot be a defect's name", wanted="letters, digits, - and _, and not good")
+        spec.refer(names, dimensions, f"defects.{name}")
+    views = checked(lambda entry, key: TypeAdapter(Views).validate_python(entry), _mapping(data, "views"), "views", Views)
+    part = Part(data["part"], dimensions, features, defects, views, text, _chord(features, dimensions))
+    for corner in ("nominal", "low", "high"):
+        try:
+            part.mesh({name: getattr(t, corner) for name, t in dimensions.items()})
+        except InputError as error:
+            where = error if corner == "nominal" else InputError(error.place, f"with every dimension at its {corner} limit, {error.problem}", wanted=error.wanted, step=error.step)
+            raise where from None
+    return part
+
+
+def _mapping(data: dict, key: str) -> dict:
+    value = data.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError(key, f"found {value!r}", wanted="a mapping of names")
+    return value
+
+
+def _chord(features: tuple[Feature, ...], dimensions: dict[str, Tolerance]) -> float:
+    """The default chord tolerance: a fixed share of the part's size, the same for all its variants."""
+    nominal = {name: t.nominal for name, t in dimensions.items()}
+    return build(features, nominal, chord=0.25).diagonal / CHORDS

@@ -1,0 +1,80 @@
+"""Reading YAML strictly, and turning what pydantic says into one line with a dotted key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cad.errors import InputError, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars where 1.1 surprises (``on`` is a word, ``1e-3`` a number), and no key twice."""
+
+
+_Loader.yaml_implicit_resolvers = {k: [(tag, r) for tag, r in v if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")] for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"), list("-+0123456789."))
+
+
+def _no_twins(loader: _Loader, node: yaml.MappingNode) -> dict:
+    seen = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f'the key "{key.value}" stands here twice', key.start_mark)
+        seen.add(key.value)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_twins)
+
+
+def read_yaml(text: str) -> Any:
+    """YAML as this project reads it; raises InputError with line and column."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"line {mark.line + 1}, column {mark.column + 1}", error.problem or "not YAML", step="mend the YAML there") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError("file", f"not YAML: {error}") from None
+
+
+def checked(make: Callable[[Any, str], Any], entry: Any, key: str, model: type[BaseModel] | None = None) -> Any:
+    """``make(entry, key)``; pydantic's complaint becomes an InputError whose place is the dotted key."""
+    try:
+        return make(entry, key)
+    except ValidationError as error:
+        raise model_error(error, key, model) from None
+
+
+def model_error(error: ValidationError, key: str, model: type[BaseModel] | None = None) -> InputError:
+    """The first complaint of pydantic as one line; ``model`` tells the known keys."""
+    # of a union's alternatives, the one that got furthest into the value is the one that was meant
+    first = max(error.errors(), key=lambda e: len(e["loc"]))
+    steps, known = [], model
+    for step in first["loc"]:
+        if isinstance(step, str) and (step.startswith(("function-", "literal[", "constrained")) or (known and step == known.__name__)):
+            continue
+        steps.append(str(step))
+        found = known.model_fields.get(step) if known and isinstance(step, str) else None
+        if found:
+            known = next(iter(_models(found.annotation)), None)
+    place = ".".join([key, *steps])
+    if first["type"] == "extra_forbidden":
+        return InputError(place, "unknown key", step=nearest(first["loc"][-1], known.model_fields) if known else "")
+    if first["type"] == "missing":
+        return InputError(place, "missing")
+    wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("Input should ")
+    problem, _, wish = wanted.rpartition("wanted ")
+    return InputError(place, f"found {first['input']!r}" + (f": {problem.rstrip(': ')}" if problem else ""), wanted=wish)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [m for a in getattr(annotation, "__args__", ()) for m in _models(a)]

@@ -1,0 +1,98 @@
+"""What the camera will meet on the line: ranges of pose, camera, light, surface and background. Data only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the range is upside down: wanted [{pair[1]:g}, {pair[0]:g}]")
+    return pair
+
+
+def _direction(vector: tuple[float, float, float]) -> tuple[float, float, float]:
+    if not np.linalg.norm(vector) > 0:
+        raise ValueError("wanted a vector that is not zero")
+    return vector
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Direction = Annotated[tuple[float, float, float], AfterValidator(_direction)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Color = tuple[Fraction, Fraction, Fraction]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Turn(Strict):
+    """``spin`` about ``axis``, then a ``tilt`` about a random axis across the view: degrees. The axis faces the camera."""
+
+    axis: Direction = (0.0, 0.0, 1.0)
+    spin: Range = (0.0, 360.0)
+    tilt: Range = (0.0, 0.0)
+
+
+class Camera(Strict):
+    """Looks along -Z. Orthographic: ``field`` mm across the image. Perspective: ``angle`` degrees across it.
+
+    ``fill``: the part's larger extent as a share of the image (perspective, or orthographic without ``field``);
+    ``offset``: how far the part's middle may lie from the image's, as a share of its width.
+    """
+
+    projection: Literal["orthographic", "perspective"] = "orthographic"
+    field: Annotated[float, Field(gt=0)] | None = None
+    angle: Annotated[float, Field(gt=0, lt=150)] | None = None
+    fill: Range | None = None
+    offset: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Camera:
+        if self.projection == "perspective" and self.field is not None:
+            raise ValueError("a perspective camera takes angle and fill, not field")
+        if self.projection == "orthographic" and self.angle is not None:
+            raise ValueError("an orthographic camera takes field or fill, not angle")
+        if self.field is not None and self.fill is not None:
+            raise ValueError("field and fill both set the scale: wanted one of them")
+        if self.fill is not None and not 0 < self.fill[0] <= self.fill[1] <= 1.5:
+            raise ValueError("fill is a share of the image: wanted 0 < low <= high <= 1.5")
+        return self
+
+
+class Light(Strict):
+    """A far lamp in ``direction`` (towards it, camera frame), within ``spread`` degrees; ``ambient`` share of the light from all sides."""
+
+    direction: Direction = (0.3, 0.4, 0.87)
+    spread: Annotated[float, Field(ge=0, le=180)] = 0.0
+    ambient: Fraction = 0.3
+
+
+class Surface(Strict):
+    """Linear RGB ``color``, ``roughness`` (0 mirror, 1 matt), ``metallic`` share of the reflection that takes the colour."""
+
+    color: Color = (0.7, 0.7, 0.7)
+    roughness: Fraction = 0.5
+    metallic: Fraction = 0.0
+
+
+class Background(Strict):
+    """A plain colour behind the part."""
+
+    color: Color = (0.0, 0.0, 0.0)
+
+
+class Views(Strict):
+    """The ``views`` block of a part file."""
+
+    rotation: Literal["any"] | Turn = "any"
+    camera: Camera = Camera()
+    light: Light = Light()
+    surface: Surface = Surface()
+    background: Background = Background()
