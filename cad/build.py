@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from manifold3d import Error, Manifold
@@ -66,25 +67,40 @@ class Feature(BaseModel):
                 raise InputError(f"{key}.{name}", f"missing; a {solid} needs it")
         return cls(operation=operation, solid=solid, values={n: entry[n] for n in own if n in entry}, **{n: entry[n] for n in common if n in entry})
 
-    def make(self, dimensions: Mapping[str, float], chord: float, key: str) -> Manifold:
-        """The placed solid in mm; errors bear the dotted ``key`` of this feature."""
-        values = {}
-        for name, value in self.values.items():
-            values[name] = _numbers(value, FIELD_SHAPE.get(name), dimensions, f"{key}.{name}")
+
+class Placed(NamedTuple):
+    """A feature with every expression computed: hashable, so that builds that share their first steps share the work."""
+
+    operation: str
+    kind: str
+    values: tuple[tuple[str, Any], ...]
+    rotate: tuple[float, ...]
+    at: tuple[float, ...]
+    repeat: tuple[int, tuple[float, ...], float | None] | None
+    name: str
+
+    @classmethod
+    def of(cls, feature: Feature, dimensions: Mapping[str, float], key: str) -> Placed:
+        """Errors bear the dotted ``key`` of the feature."""
+        values = tuple((n, _numbers(v, FIELD_SHAPE.get(n), dimensions, f"{key}.{n}")) for n, v in feature.values.items())
+        turn, at = (_numbers(v, (3,), dimensions, f"{key}.{n}") for n, v in (("rotate", feature.rotate), ("at", feature.at)))
+        repeat = None
+        if (r := feature.repeat) is not None:
+            repeat = (r.count, tuple(r.direction), None if r.radius is None else evaluate(r.radius, dimensions, f"{key}.repeat.radius"))
+        return cls(feature.operation, feature.solid, values, turn, at, repeat, feature.name)
+
+    def solid(self, chord: float, key: str) -> Manifold:
         try:
-            solid = SOLIDS[self.solid](**values, chord=chord)
+            solid = SOLIDS[self.kind](**dict(self.values), chord=chord).rotate(self.rotate)
         except InputError as error:
             raise InputError(f"{key}.{error.place}", error.problem, wanted=error.wanted, step=f"feature {self.name}") from None
-        turn, at = (_numbers(v, (3,), dimensions, f"{key}.{n}") for n, v in (("rotate", self.rotate), ("at", self.at)))
-        solid = solid.rotate(turn)
         if self.repeat is None:
-            return solid.translate(at)
-        axis = self.repeat.direction
-        if self.repeat.radius is not None:
-            outward = np.cross(axis, AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"])
-            reach = evaluate(self.repeat.radius, dimensions, f"{key}.repeat.radius")
-            return _around(solid.translate(list(reach * outward / np.linalg.norm(outward))), axis, self.repeat.count).translate(at)
-        return _around(solid.translate(at), axis, self.repeat.count)
+            return solid.translate(self.at)
+        count, axis, reach = self.repeat
+        if reach is None:
+            return _around(solid.translate(self.at), np.asarray(axis), count)
+        outward = np.cross(axis, AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"])
+        return _around(solid.translate(list(reach * outward / np.linalg.norm(outward))), np.asarray(axis), count).translate(self.at)
 
 
 def build(
@@ -101,27 +117,44 @@ def build(
     the feature that empties the part, changes nothing, or breaks.
     """
     names = tuple(dict.fromkeys(f.name for f in features))
-    whole, feature_of, added = Manifold(), {}, False
+    whole, feature_of, done = None, {}, ()
     for index, feature in enumerate(features):
-        key = f"features.{index}"
         if feature.name == without:
             continue
-        solid = feature.make(dimensions, chord, key)
-        if shift is not None and feature.name == shift[0]:
-            solid = solid.translate(list(shift[1]))
-        solid = solid.as_original()
-        feature_of[solid.original_id()] = names.index(feature.name) + 1
-        if solid.status() != Error.NoError or solid.num_tri() > MAX_TRIANGLES:
-            raise InputError(key, f"the {feature.solid} of feature {feature.name} has {solid.num_tri()} triangles ({solid.status().name})", wanted=f"a valid solid of at most {MAX_TRIANGLES}")
-        if not added and feature.operation != "add":
-            raise InputError(key, f"feature {feature.name} would {feature.operation} before anything was added", wanted="an add first")
-        before = whole.volume()
-        whole = solid if not added else {"add": Manifold.__add__, "cut": Manifold.__sub__, "keep": Manifold.__xor__}[feature.operation](whole, solid)
-        added = True
-        _judge(feature, key, before, whole)
-    if not added:
+        key = f"features.{index}"
+        placed = Placed.of(feature, dimensions, key)
+        move = tuple(map(float, shift[1])) if shift is not None and feature.name == shift[0] else None
+        done = (*done, (chord, move, placed))
+        if done not in _BUILT:
+            solid = placed.solid(chord, key)
+            step = _joined(feature, key, whole, solid.translate(list(move)) if move else solid)
+            _remember(done, (step[0], {**feature_of, step[1]: names.index(feature.name) + 1}))
+        whole, feature_of = _BUILT[done]
+    if whole is None:
         raise InputError("features", "nothing is left to build", wanted="at least one add")
     return Mesh.of(whole, feature_of, names)
+
+
+_BUILT: OrderedDict[tuple, tuple[Manifold, dict[int, int]]] = OrderedDict()  # steps done -> solid; a defect shares most with its good part
+
+
+def _remember(done: tuple, built: tuple[Manifold, dict[int, int]]) -> None:
+    _BUILT[done] = built
+    while len(_BUILT) > 64:
+        _BUILT.popitem(last=False)
+
+
+def _joined(feature: Feature, key: str, whole: Manifold | None, solid: Manifold) -> tuple[Manifold, int]:
+    """``whole`` after the feature's operation with ``solid``, and the original id that its new faces bear."""
+    solid = solid.as_original()
+    if solid.status() != Error.NoError or solid.num_tri() > MAX_TRIANGLES:
+        raise InputError(key, f"the {feature.solid} of feature {feature.name} has {solid.num_tri()} triangles ({solid.status().name})", wanted=f"a valid solid of at most {MAX_TRIANGLES}")
+    if whole is None and feature.operation != "add":
+        raise InputError(key, f"feature {feature.name} would {feature.operation} before anything was added", wanted="an add first")
+    before = 0.0 if whole is None else whole.volume()
+    joined = solid if whole is None else {"add": Manifold.__add__, "cut": Manifold.__sub__, "keep": Manifold.__xor__}[feature.operation](whole, solid)
+    _judge(feature, key, before, joined)
+    return joined, solid.original_id()
 
 
 def _judge(feature: Feature, key: str, before: float, whole: Manifold) -> None:
@@ -151,4 +184,4 @@ def _numbers(value: Any, shape: tuple[int, ...] | None, dimensions: Mapping[str,
         return evaluate(value, dimensions, key)
     if not isinstance(value, (list, tuple)) or (shape[0] >= 0 and len(value) != shape[0]) or (shape[0] < 0 and len(value) < 3):
         raise InputError(key, f"found {value!r}", wanted=f"a list of {shape[0] if shape[0] >= 0 else 'three or more'}")
-    return [_numbers(v, shape[1:] or None, dimensions, f"{key}.{i}") for i, v in enumerate(value)]
+    return tuple(_numbers(v, shape[1:] or None, dimensions, f"{key}.{i}") for i, v in enumerate(value))

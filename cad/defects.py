@@ -296,12 +296,12 @@ def _bump(part: Part, dimensions: Mapping[str, float], spec: Bump, rng: np.rando
     radius, name = diameter / 2, mesh.names[mesh.feature[face] - 1]
 
     def near(m: Mesh) -> np.ndarray:
-        low, high = m.triangles.min(1), m.triangles.max(1)  # a box about each face, against the ball about the spot
-        gap = np.linalg.norm(np.maximum(np.maximum(low - where, where - high), 0), axis=1)
-        return (gap < radius) & (m.face_normals @ normal > 0.2)
+        a, b, c = (m.vertices[m.faces[:, k]] - where for k in range(3))  # a box about each face, against the ball about the spot
+        gap = np.maximum(np.maximum(np.minimum(np.minimum(a, b), c), -np.maximum(np.maximum(a, b), c)), 0)
+        return (np.einsum("ij,ij->i", gap, gap) < radius**2) & (m.face_vectors @ normal > 0.2 * np.sqrt(np.einsum("ij,ij->i", m.face_vectors, m.face_vectors)))
 
     mesh = mesh.refined(near, radius / 6)
-    patch = _connected(mesh, near(mesh), where)
+    patch = _connected(mesh, np.flatnonzero(near(mesh)), where)
     vertices = np.unique(mesh.faces[patch])
     offset = mesh.vertices[vertices] - where
     across = np.linalg.norm(offset - np.outer(offset @ normal, normal), axis=1)
@@ -311,16 +311,15 @@ def _bump(part: Part, dimensions: Mapping[str, float], spec: Bump, rng: np.rando
     return mesh.moved(moved), DefectRecord(spec.kind, (name,), height, where=_point(where), details={"diameter": diameter})
 
 
-def _connected(mesh: Mesh, allowed: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """The allowed faces that hang together with the one nearest to ``where``: one side of a thin wall, not the other."""
+def _connected(mesh: Mesh, rows: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The faces among ``rows`` that hang together with the one nearest to ``where``: one side of a thin wall, not the other."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    rows = np.flatnonzero(allowed)
-    corners = mesh.faces[rows].ravel()
-    link = coo_matrix((np.ones(len(corners)), (np.repeat(np.arange(len(rows)), 3), corners)), shape=(len(rows), len(mesh.vertices))).tocsr()
+    corners = np.unique(mesh.faces[rows], return_inverse=True)[1].ravel()
+    link = coo_matrix((np.ones(len(corners)), (np.repeat(np.arange(len(rows)), 3), corners)), shape=(len(rows), corners.max() + 1)).tocsr()
     _, label = connected_components(link @ link.T, directed=False)
-    seed = np.argmin(np.linalg.norm(mesh.triangles[rows].mean(1) - where, axis=1))
+    seed = np.argmin(np.linalg.norm(mesh.vertices[mesh.faces[rows]].mean(1) - where, axis=1))
     return rows[label == label[seed]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 from cad.errors import InputError, nearest
 
@@ -23,6 +24,11 @@ def names_in(expression: object) -> set[str]:
         return names_in(list(expression.values()))
     if not isinstance(expression, str):
         return set()
+    return _names(expression)
+
+
+@lru_cache(maxsize=4096)
+def _names(expression: str) -> set[str]:
     try:
         tree = ast.parse(expression, mode="eval")
     except SyntaxError:

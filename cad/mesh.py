@@ -49,7 +49,7 @@ class Mesh:
         """mm3, by the divergence theorem."""
         return float(np.einsum("ij,ij->", self.triangles[:, 0], self.face_vectors) / 6.0)
 
-    @property
+    @cached_property
     def bounds(self) -> np.ndarray:
         """(2, 3) float64: lowest and highest corner, mm."""
         return np.stack([self.vertices.min(0), self.vertices.max(0)])
@@ -86,19 +86,22 @@ class Mesh:
 
         Stays watertight: an edge is halved for both its faces (red-green refinement).
         """
-        mesh = self
+        touched = np.zeros(len(self.vertices), bool)
+        touched[self.faces[near(self)]] = True
+        ring = touched[self.faces].any(1)  # a halved edge belongs to a marked face and to one beside it: the rest stays as it is
+        part = Mesh(self.vertices, self.faces[ring], self.feature[ring], self.names)
         for _ in range(24):
-            mesh, changed = mesh._halved(near(mesh), length)
+            part, changed = part._halved(near(part), length)
             if not changed:
                 break
-        return mesh
+        return Mesh(part.vertices, np.concatenate([self.faces[~ring], part.faces]), np.concatenate([self.feature[~ring], part.feature]), self.names)
 
     def _edges(self) -> np.ndarray:
         return np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]], self.faces[:, [2, 0]]])
 
     def _halved(self, marked: np.ndarray, length: float) -> tuple[Mesh, bool]:
         pairs = self.faces[:, [[0, 1], [1, 2], [2, 0]]]  # (m, 3, 2): edges of corners 01, 12, 20
-        keys = pairs.min(2).astype(np.int64) * len(self.vertices) + pairs.max(2)
+        keys = np.minimum(pairs[..., 0], pairs[..., 1]).astype(np.int64) * len(self.vertices) + np.maximum(pairs[..., 0], pairs[..., 1])
         ends = self.vertices[pairs[marked]]
         split = np.unique(keys[marked][np.linalg.norm(ends[:, :, 1] - ends[:, :, 0], axis=2) > length])
         if not len(split):

@@ -1,0 +1,84 @@
+"""Pictures for people: contact sheets of a dataset, and a part from four sides with its sub-components in colour."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cad.part import Part
+from synth.dataset import Dataset, Sample
+from synth.raycast import Drawable, draw, truth
+from synth.scene import Scene, about, product
+
+SIDES = ((35.0, -60.0), (160.0, -60.0), (35.0, -150.0), (0.0, 0.0))  # degrees: spin about z, then tilt about x
+
+
+def contact_sheet(data: Dataset, *, columns: int = 8, rows: int = 2, scale: int = 0) -> Image.Image:
+    """A block of rows for each label of the test split (train where there is none), defects outlined, mildest first."""
+    scale = scale or max(1, round(128 / data.size))
+    tile, blocks = data.size * scale, []
+    for label in data.labels:
+        samples = data.of("test", label) or data.of("train", label)
+        if label != "good":
+            samples = sorted(samples, key=_severity)
+        picks = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, columns * rows).round().astype(int))]
+        blocks.append((label, picks))
+    height = sum(24 + -(-len(p) // columns) * (tile + 18) for _, p in blocks)
+    sheet = Image.new("RGB", (columns * (tile + 4) + 4, height + 4), "white")
+    pen, top = ImageDraw.Draw(sheet), 4
+    for label, picks in blocks:
+        pen.text((6, top + 4), f"{label} ({len(data.of('test', label) or data.of('train', label))} views)", fill="black")
+        top += 24
+        for i, sample in enumerate(picks):
+            x, y = 4 + (i % columns) * (tile + 4), top + (i // columns) * (tile + 18)
+            picture = outlined(data.images([sample])[0], data.mask(sample), scale)
+            sheet.paste(Image.fromarray(picture), (x, y))
+            if sample.defect:
+                pen.text((x + 2, y + tile + 1), f"{sample.defect['severity']:.2f} {sample.defect['unit']}", fill="black")
+        top += -(-len(picks) // columns) * (tile + 18)
+    return sheet
+
+
+def outlined(image: np.ndarray, mask: np.ndarray, scale: int, color: tuple[int, int, int] = (255, 40, 40)) -> np.ndarray:
+    """(H, W, 3) uint8 enlarged ``scale`` times, with a line one pixel wide about the mask."""
+    big = np.kron(image, np.ones((scale, scale, 1), np.uint8))
+    inside = np.pad(np.kron(mask, np.ones((scale, scale), bool)), 1)
+    shrunk = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    big[inside[1:-1, 1:-1] & ~shrunk] = color
+    return big
+
+
+def part_picture(part: Part, size: int = 384) -> Image.Image:
+    """The nominal part from four sides: (2 size, 4 size) px, as the camera sees it above and by sub-component below."""
+    mesh = part.mesh()
+    item, colors = Drawable.of(mesh), feature_colors(len(mesh.names))
+    lamp = np.array([0.35, 0.45, 0.82]) / np.linalg.norm([0.35, 0.45, 0.82])
+    scene = Scene((1.0, 0.0, 0.0, 0.0), tuple(map(float, mesh.bounds.mean(0))), (0.0, 0.0, -2 * mesh.diagonal), 1.08 * mesh.diagonal, None,
+                  tuple(map(float, lamp)), 0.35, part.views.surface.color, 0.6, 0.0, (1.0, 1.0, 1.0))  # fmt: skip
+    top, bottom = [], []
+    for spin, tilt in SIDES:
+        turn = product(about(np.array([1.0, 0, 0]), np.radians(tilt)), about(np.array([0, 0, 1.0]), np.radians(spin)))
+        view = replace(scene, quaternion=tuple(map(float, turn)))
+        shaded = draw(item, view, size, samples=3)
+        ids = truth(item, view, size).feature
+        grey = draw(item, replace(view, color=(0.85, 0.85, 0.85)), size, samples=3).astype(float) / 255
+        top.append(shaded)
+        bottom.append(np.where(ids[..., None] > 0, 255 * colors[ids] * grey, 255).astype(np.uint8))
+    picture = Image.fromarray(np.vstack([np.hstack(top), np.hstack(bottom)]))
+    pen = ImageDraw.Draw(picture)
+    for i, name in enumerate(mesh.names):
+        pen.rectangle([8, size + 8 + 16 * i, 20, size + 20 + 16 * i], fill=tuple(int(255 * c) for c in colors[i + 1]))
+        pen.text((26, size + 8 + 16 * i), name, fill="black")
+    return picture
+
+
+def feature_colors(count: int) -> np.ndarray:
+    """(count + 1, 3) in [0, 1]: white for the background, then hues far apart."""
+    return np.array([(1.0, 1.0, 1.0), *(colorsys.hsv_to_rgb((0.58 + 0.381966 * i) % 1, 0.55, 1.0) for i in range(count))])
+
+
+def _severity(sample: Sample) -> float:
+    return abs(sample.defect["severity"])

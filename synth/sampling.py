@@ -1,0 +1,145 @@
+"""One labelled sample: from (part, recipe, split, label, index) to picture, mask and truth. Nothing else is read."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from cad.defects import DefectRecord
+from cad.errors import InputError, nearest
+from cad.part import Part, parse
+from synth.dataset import Sample
+from synth.raycast import Drawable, Truth, draw, outline, truth
+from synth.scene import Scene, draw_scene
+
+ITEM_VIEWS = 16  # this many neighbouring samples show one drawn item: building it costs more than a view of it
+MASK_DEPTH = 2e-3  # of the part's diagonal: a smaller difference in depth is no defect
+MIN_VISIBLE = 1e-3  # of the image: a defect that changes fewer pixels counts as hidden
+TRIES = (6, 8)  # defects, then poses of each, until one shows
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to draw. ``n`` good views to train on; ``test`` views of good parts and of each defect; ``size`` px; ``samples``:
+    rays a pixel are its square; ``severities`` {defect: [values]} replace draws from the file's range, in turn;
+    ``keep_hidden`` keeps defective views that do not show their defect; ``truth`` writes depth, normals and ids."""
+
+    n: int
+    test: int
+    size: int = 64
+    samples: int = 2
+    seed: int = 0
+    severities: dict[str, list[float]] = field(default_factory=dict)
+    defects: list[str] | None = None
+    keep_hidden: bool = False
+    truth: bool = False
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def plan(self, part: Part) -> list[tuple[str, str, int]]:
+        """(split, label, index) of each sample, in the dataset's order."""
+        labels = ["good", *(part.defects if self.defects is None else self.defects)]
+        return [("train", "good", i) for i in range(self.n)] + [("test", label, i) for label in labels for i in range(self.test)]
+
+    def check(self, part: Part) -> None:
+        """Raises InputError for numbers or names that cannot be drawn, before anything is written."""
+        for name, low, high in (("n", 0, 10**7), ("test", 0, 10**6), ("size", 8, 4096), ("samples", 1, 8)):
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"--{name}", f"found {getattr(self, name)}", wanted=f"{low} to {high}")
+        if not self.plan(part):
+            raise InputError("--n", "nothing to draw: both n and test are 0", wanted="at least one view")
+        for name in [*self.severities, *(self.defects or [])]:
+            if name not in part.defects:
+                raise InputError("defects", f'the part has no defect "{name}"', step=nearest(name, part.defects))
+        for name in self.defects or part.defects:
+            for severity in self.severities.get(name, part.defects[name].range) if self.test else ():
+                try:
+                    part.with_defect(name, np.random.default_rng(0), severity=severity)
+                except InputError as error:
+                    raise InputError(f"defects.{name}", f"severity {severity:g} cannot be built: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """``image`` (H, W, 3) uint8 sRGB; ``mask`` (H, W) bool: what this view shows of the defect; ``truth`` where the recipe asks."""
+
+    sample: Sample
+    image: np.ndarray
+    mask: np.ndarray
+    truth: Truth | None
+
+
+def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int) -> Drawn:
+    """The same bytes whenever, wherever and in whatever company it is drawn."""
+    rng = _generator(recipe.seed, split, label, index)
+    item = Item.of(part.text, recipe.seed, split, label, index // ITEM_VIEWS)
+    if label == "good":
+        scene = draw_scene(part, item.mesh, rng)
+        sample = Sample(index, split, label, scene.json(), item.dimensions, recipe.seed)
+        return _drawn(sample, item.drawable, scene, np.zeros((recipe.size,) * 2, bool), recipe)
+    given = recipe.severities.get(label)
+    severity = None if given is None else given[index % len(given)]
+    for drawable, record, scene, mask in _attempts(part, item, label, recipe, rng, severity):
+        hidden = bool(mask.sum() < max(1.0, MIN_VISIBLE * mask.size))
+        if not hidden or recipe.keep_hidden:
+            break
+    sample = Sample(index, split, label, scene.json(), item.dimensions, recipe.seed, record.json(), int(mask.sum()), hidden)
+    return _drawn(sample, drawable, scene, mask, recipe)
+
+
+def _drawn(sample: Sample, drawable: Drawable, scene: Scene, mask: np.ndarray, recipe: Recipe) -> Drawn:
+    image = draw(drawable, scene, recipe.size, samples=recipe.samples)
+    return Drawn(sample, image, mask, truth(drawable, scene, recipe.size) if recipe.truth else None)
+
+
+Attempt = tuple[Drawable, DefectRecord, Scene, np.ndarray]
+
+
+def _attempts(part: Part, item: Item, label: str, recipe: Recipe, rng: np.random.Generator, severity: float | None) -> Iterator[Attempt]:
+    defects, poses = TRIES
+    for _ in range(defects):
+        mesh, record = part.with_defect(label, rng, dimensions=item.dimensions, severity=severity)
+        drawable = Drawable.of(mesh)
+        for _ in range(poses):
+            scene = draw_scene(part, item.mesh, rng)
+            good, bad = outline(item.drawable, scene, recipe.size), outline(drawable, scene, recipe.size)
+            yield drawable, record, scene, difference(good, bad, MASK_DEPTH * item.mesh.diagonal)
+
+
+def difference(good: Truth, bad: Truth, depth: float) -> np.ndarray:
+    """(H, W) bool: the pixels where two renders at one pose differ in feature id, or in depth by more than ``depth`` mm."""
+    with np.errstate(invalid="ignore"):
+        return (good.feature != bad.feature) | (np.abs(good.depth - bad.depth) > depth)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One produced part: dimensions drawn within their tolerances, its mesh, ready to draw."""
+
+    dimensions: dict[str, float]
+    mesh: Any
+    drawable: Drawable
+
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def of(text: str, seed: int, split: str, label: str, number: int) -> Item:
+        part = part_of(text)
+        dimensions = part.vary(_generator(seed, split, f"{label} item", number))
+        mesh = part.mesh(dimensions)
+        return Item(dimensions, mesh, Drawable.of(mesh))
+
+
+@lru_cache(maxsize=4)
+def part_of(text: str) -> Part:
+    """Parsing builds the part thrice: once for all samples of a process."""
+    return parse(text)
+
+
+def _generator(seed: int, *key: str | int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key)))

@@ -1,0 +1,148 @@
+"""A scene is data: pose, camera, light, surface, background. Frozen, saved as JSON, drawn by any renderer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cad.mesh import Mesh
+from cad.part import Part
+from cad.views import Turn, Views
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Camera frame: x right, y up, the camera at the origin looks along -Z; mm.
+
+    A point p of the part lands at ``R(quaternion) (p - pivot) + position``; ``quaternion`` is (w, x, y, z), unit length.
+    ``field`` mm across the image (orthographic) or None; ``angle`` degrees across it (perspective) or None.
+    ``light`` points to the lamp, unit length. Colours are sRGB in [0, 1].
+    """
+
+    quaternion: tuple[float, float, float, float]
+    pivot: Vector
+    position: Vector
+    field: float | None
+    angle: float | None
+    light: Vector
+    ambient: float
+    color: Vector
+    roughness: float
+    metallic: float
+    background: Vector
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """(3, 3) float64."""
+        return matrix(np.asarray(self.quaternion))
+
+    def camera_points(self, points: np.ndarray) -> np.ndarray:
+        """(n, 3) mm of the part -> (n, 3) mm in the camera frame."""
+        return (points - np.asarray(self.pivot)) @ self.rotation.T + np.asarray(self.position)
+
+    def pixels(self, points: np.ndarray, size: int) -> np.ndarray:
+        """(n, 3) mm in the camera frame -> (n, 2) pixel coordinates (x right, y down, (0, 0) the outer corner of the first pixel)."""
+        scale = size / self.field if self.field is not None else size / (2 * np.tan(np.radians(self.angle) / 2)) / -points[:, 2:]
+        return size / 2 + points[:, :2] * np.array([1.0, -1.0]) * scale
+
+    def pixels_per_mm(self, size: int) -> float:
+        """At the depth of the part's pivot."""
+        return size / self.field if self.field is not None else size / (2 * np.tan(np.radians(self.angle) / 2) * -self.position[2])
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Scene:
+        """From what :meth:`json` gave."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator) -> Scene:
+    """A scene from the part file's view ranges; ``mesh`` (any variant) gives pivot and extent."""
+    views = part.views
+    turn = random_rotation(views.rotation, rng)
+    pivot = mesh.bounds.mean(0)
+    position, field = _placed(views, mesh, turn, rng)
+    return Scene(
+        quaternion=_floats(turn), pivot=_floats(pivot), position=position, field=field, angle=views.camera.angle or (30.0 if field is None else None),
+        light=_floats(within(np.asarray(views.light.direction), views.light.spread, rng)), ambient=views.light.ambient,
+        color=views.surface.color, roughness=views.surface.roughness, metallic=views.surface.metallic, background=views.background.color,
+    )  # fmt: skip
+
+
+def _placed(views: Views, mesh: Mesh, turn: np.ndarray, rng: np.random.Generator) -> tuple[Vector, float | None]:
+    """Where the part's pivot lies in the camera frame, and the field in mm of an orthographic camera."""
+    camera = views.camera
+    fill = rng.uniform(*(camera.fill or (0.7, 0.7)))
+    away = rng.uniform(-1, 1, 2) * camera.offset
+    if camera.projection == "orthographic":
+        field = camera.field or (_extent(mesh, turn) / fill if camera.fill else 1.15 * mesh.diagonal)
+        return (*_floats(away * field), -2.0 * mesh.diagonal), float(field)
+    width = _extent(mesh, turn) / fill  # mm across the image at the pivot
+    distance = max(width / (2 * np.tan(np.radians(camera.angle or 30.0) / 2)), 0.75 * mesh.diagonal)
+    return (*_floats(away * width), -float(distance)), None
+
+
+def _extent(mesh: Mesh, turn: np.ndarray) -> float:
+    """mm: the larger of the turned part's width and height."""
+    return float(np.ptp((mesh.vertices @ matrix(turn).T)[:, :2], axis=0).max())
+
+
+def random_rotation(ranges: str | Turn, rng: np.random.Generator) -> np.ndarray:
+    """(4,) unit quaternion: uniform over SO(3) for ``any`` (Shoemake 1992), else the spin and tilt of a Turn."""
+    if not isinstance(ranges, Turn):
+        four = rng.normal(size=4)
+        return four / np.linalg.norm(four)
+    upright = between(np.asarray(ranges.axis), np.array([0.0, 0.0, 1.0]))
+    spin = about(np.array([0.0, 0.0, 1.0]), np.radians(rng.uniform(*ranges.spin)))
+    across, tilt = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(*ranges.tilt))
+    return product(about(np.array([np.cos(across), np.sin(across), 0.0]), tilt), product(spin, upright))
+
+
+def within(direction: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+    """A unit vector drawn uniformly from the cap of ``spread`` degrees about ``direction``."""
+    low = np.cos(np.radians(spread))
+    up, round_ = rng.uniform(low, 1.0), rng.uniform(0, 2 * np.pi)
+    across = np.sqrt(max(0.0, 1 - up * up))
+    local = np.array([across * np.cos(round_), across * np.sin(round_), up])
+    return matrix(between(np.array([0.0, 0.0, 1.0]), direction)) @ local
+
+
+def about(axis: np.ndarray, angle: float) -> np.ndarray:
+    """(4,) the turn by ``angle`` radians about the unit ``axis``."""
+    return np.array([np.cos(angle / 2), *(np.sin(angle / 2) * axis)])
+
+
+def between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(4,) the shortest turn that takes the direction ``start`` to ``end``."""
+    a, b = start / np.linalg.norm(start), end / np.linalg.norm(end)
+    if a @ b < -1 + 1e-12:
+        side = np.cross(a, [1.0, 0.0, 0.0] if abs(a[0]) < 0.9 else [0.0, 1.0, 0.0])
+        return about(side / np.linalg.norm(side), np.pi)
+    four = np.array([1 + a @ b, *np.cross(a, b)])
+    return four / np.linalg.norm(four)
+
+
+def product(q: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """(4,) first ``p``, then ``q``."""
+    w, v = q[0] * p[0] - q[1:] @ p[1:], q[0] * p[1:] + p[0] * q[1:] + np.cross(q[1:], p[1:])
+    return np.array([w, *v])
+
+
+def matrix(q: np.ndarray) -> np.ndarray:
+    """(3, 3) of a unit quaternion (w, x, y, z)."""
+    w, x, y, z = q
+    return np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ])  # fmt: skip
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)

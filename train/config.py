@@ -1,0 +1,35 @@
+"""What a run is trained with: validated numbers, saved beside the weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Config(BaseModel):
+    """Defaults are what measured best on the notched cap at 64 px (docs/learned.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Literal["unet-gan"] = "unet-gan"
+    size: Annotated[int, Field(ge=32, le=512, multiple_of=16)] = 64  # px, square
+    latent: Annotated[int, Field(ge=2, le=1024)] = 128
+    width: Annotated[int, Field(ge=8, le=512)] = 48  # channels of the finest layer; each coarser one has twice as many
+    filter: Literal[3, 5] = 5
+    batch_norm: bool = True
+    normalize: Literal["standard", "none"] = "standard"  # standard: grey values to mean 0, deviation 1 in each image
+    corrupt: Annotated[float, Field(ge=0, le=1)] = 0.5  # share of images that the encoder sees with a patch disturbed
+    pyramid: Weight = 1.0  # weight of the Laplacian-pyramid L1 loss
+    adversarial: Weight = 0.02
+    adversarial_every: Count = 4  # steps between two of the discriminator's
+    epochs: Count = 12
+    minutes: Annotated[float, Field(gt=0)] | None = None  # stops an epochs budget early; the result then depends on the machine
+    batch: Count = 64
+    rate: Annotated[float, Field(gt=0)] = 2e-3
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0

@@ -1,0 +1,206 @@
+"""The run folder: weights, config, part, log, samples. Nothing in it is code; loading runs none.
+
+    model.safetensors   the averaged weights        config.yaml   what it was trained with, and on
+    part.yaml           the part file               log.jsonl     an epoch a line
+    samples/*.png       pictures over rebuilt ones  bank.safetensors   (n, Z) codes and (n, 256) thumbnails of training views
+    bank.jsonl          their scenes                checkpoint.*  while training is under way
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cad.errors import InputError
+from cad.files import fingerprint, whole, write
+from cad.part import Part, parse
+from cad.reading import model_error, read_yaml
+from synth.dataset import Dataset
+from synth.scene import Scene
+from train.config import Config
+from train.images import prepare, resized
+from train.networks import build
+
+if TYPE_CHECKING:
+    from train.fit import Progress
+
+FORMAT = 1
+BANK = 4096  # views kept for starts and for naming sub-components
+THUMB = 16  # px of the bank's thumbnails
+
+
+@dataclass
+class Checkpoint:
+    """All that training changes."""
+
+    model: nn.Module
+    average: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Training views to start from: ``codes`` (n, Z) float32, ``thumbs`` (n, 256) float32 of unit length, ``scenes``, dimensions."""
+
+    codes: Tensor
+    thumbs: Tensor
+    scenes: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, opened by :func:`open_run`; the model is in evaluation mode."""
+
+    folder: Path
+    config: Config
+    model: nn.Module
+    bank: Bank
+    part: Part
+    facts: dict[str, Any]
+
+    def scene(self, view: int) -> Scene:
+        return Scene.of(self.bank.scenes[view]["scene"])
+
+
+class RunFolder:
+    """Writes a run; knows where its files lie."""
+
+    def __init__(self, path: str | Path, config: Config, data_fingerprint: str) -> None:
+        self.path, self.config = Path(path), config
+        self.wanted = {"format": FORMAT, "config": config.model_dump(), "data": data_fingerprint}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it holds the finished run of this very config and data. Raises InputError where it holds another's."""
+        if not (self.path / "config.yaml").exists():
+            if self.path.exists() and any(self.path.iterdir()) and not (self.path / "checkpoint.json").exists():
+                raise InputError(self.path, "is not empty and holds no run", wanted="a new or empty folder", step="choose another with -o")
+            return False
+        found = read_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
+        if {k: found.get(k) for k in self.wanted} == self.wanted:
+            return True
+        raise InputError(self.path, "holds a run of another config or dataset", wanted="a new folder", step="choose another with -o, or replace it with --force")
+
+    def resume(self, state: Checkpoint, blank: Callable[..., Progress]) -> Progress:
+        """Loads the checkpoint into ``state`` where there is one of the same config and data; else a blank Progress."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        tensors, numbers = self.path / "checkpoint.safetensors", self.path / "checkpoint.json"
+        if not (tensors.exists() and numbers.exists()):
+            return blank()
+        saved = json.loads(numbers.read_text(encoding="utf-8"))
+        if saved["wanted"] != self.wanted:
+            return blank()
+        values = load_file(tensors)
+        if int(values.pop("step")) != saved["progress"]["step"]:  # killed between the two renames: the older is gone
+            return blank()
+        for prefix, module in (("model", state.model), ("average", state.average)):
+            module.load_state_dict({k.removeprefix(f"{prefix}."): v for k, v in values.items() if k.startswith(f"{prefix}.")})
+        for i, optimizer in enumerate(state.optimizers):
+            own: dict[int, dict[str, Tensor]] = {}
+            for key, value in values.items():
+                if key.startswith(f"optimizer{i}."):
+                    _, number, name = key.split(".")
+                    own.setdefault(int(number), {})[name] = value
+            optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
+        return blank(**saved["progress"])
+
+    def save_checkpoint(self, state: Checkpoint, progress: Progress) -> None:
+        tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()} | {f"average.{k}": v for k, v in state.average.state_dict().items()}
+        for i, optimizer in enumerate(state.optimizers):
+            for number, own in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer{i}.{number}.{name}": torch.as_tensor(value) for name, value in own.items()}
+        tensors["step"] = torch.tensor(progress.step)
+        with whole(self.path / "checkpoint.safetensors") as temporary:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
+        write(self.path / "checkpoint.json", json.dumps({"wanted": self.wanted, "progress": asdict(progress)}))
+
+    @torch.no_grad()
+    def sample_grid(self, images: Tensor, rebuilt: Tensor, epoch: int) -> None:
+        """samples/<epoch>.png: pictures above, what the model makes of them below."""
+        rows = [np.hstack([_picture(i) for i in part]) for part in (images, rebuilt)]
+        with whole(self.path / "samples" / f"{epoch:04d}.png") as temporary:
+            Image.fromarray(np.vstack(rows)).save(temporary)
+
+    def finish(self, average: nn.Module, config: Config, data: Dataset, progress: Progress) -> None:
+        """Writes the finished run; config.yaml last, so its presence means complete."""
+        average = average.cpu().eval()
+        _save_bank(self.path, average, config, data)
+        with whole(self.path / "model.safetensors") as temporary:
+            save_file({k: v.contiguous().clone() for k, v in average.state_dict().items()}, temporary)
+        write(self.path / "part.yaml", data.part.text)
+        write(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
+        facts = {"steps": progress.step, "seconds": round(progress.seconds, 1), "images": len(data.of("train", "good")), "part": data.part.name}
+        write(self.path / "config.yaml", yaml.safe_dump({**self.wanted, "trained": facts}, sort_keys=False))
+        for name in ("checkpoint.safetensors", "checkpoint.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def data_fingerprint(data: Dataset) -> str:
+    """Of what a run learns from: the training files' hashes."""
+    return fingerprint({k: v for k, v in data.manifest["files"].items() if k.startswith("train/")})
+
+
+def open_run(folder: str | Path) -> Run:
+    """Raises InputError where the folder is no finished run, was written by a newer format, or its weights do not fit."""
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise InputError(folder, "no finished run here (no config.yaml)", wanted="a run folder", step="make one: train fit DATASET")
+    saved = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
+    if not isinstance(saved, dict) or not isinstance(saved.get("format"), int):
+        raise InputError(folder / "config.yaml", "has no format number", wanted="a run's config")
+    if saved["format"] > FORMAT:
+        raise InputError(folder / "config.yaml", f"found format {saved['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect")
+    try:
+        config = Config.model_validate(saved.get("config"))
+    except ValidationError as error:
+        raise model_error(error, "config", Config).inside(folder / "config.yaml") from None
+    model = build(config).eval().requires_grad_(False)
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        bank = load_file(folder / "bank.safetensors")
+        scenes = [json.loads(line) for line in (folder / "bank.jsonl").read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise InputError(error.filename or folder, "missing", wanted="a whole run folder", step="train fit --force makes it anew") from None
+    except (RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(folder / "model.safetensors", f"does not fit config.yaml: {str(error).splitlines()[0]}", step="train fit --force makes it anew") from None
+    return Run(folder, config, model, Bank(bank["codes"], bank["thumbs"], scenes), parse((folder / "part.yaml").read_text(encoding="utf-8")), saved["trained"])
+
+
+def find_runs(root: Path) -> list[Path]:
+    """The finished runs directly below ``root``, newest last."""
+    return sorted((p.parent for p in root.glob("*/config.yaml")), key=lambda p: (p / "config.yaml").stat().st_mtime)
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """(n, 1, S, S) -> (n, 256) float32: the picture at 16 x 16, less its mean, unit length."""
+    small = torch.nn.functional.adaptive_avg_pool2d(images, THUMB).flatten(1)
+    return torch.nn.functional.normalize(small - small.mean(1, keepdim=True))
+
+
+@torch.no_grad()
+def _save_bank(path: Path, average: nn.Module, config: Config, data: Dataset) -> None:
+    samples = data.of("train", "good")[:BANK]
+    codes, thumbs = [], []
+    for start in range(0, len(samples), 256):
+        images = prepare(resized(data.images(samples[start : start + 256]), config.size), config.normalize)
+        codes.append(average.encoder(images.contiguous(memory_format=torch.channels_last)))
+        thumbs.append(thumbnails(images))
+    with whole(path / "bank.safetensors") as temporary:
+        save_file({"codes": torch.cat(codes), "thumbs": torch.cat(thumbs)}, temporary)
+    write(path / "bank.jsonl", "".join(json.dumps({"scene": s.scene, "dimensions": s.dimensions}) + "\n" for s in samples))
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    return (np.clip(image[0].float().cpu().numpy() * 0.25 + 0.5, 0, 1) * 255).astype(np.uint8)
