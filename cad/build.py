@@ -65,7 +65,9 @@ class Feature(BaseModel):
         for name, needed in own.items():
             if needed and name not in entry:
                 raise InputError(f"{key}.{name}", f"missing; a {solid} needs it")
-        return cls(operation=operation, solid=solid, values={n: entry[n] for n in own if n in entry}, **{n: entry[n] for n in common if n in entry})
+        return cls(
+            operation=operation, solid=solid, values={n: entry[n] for n in own if n in entry}, **{n: entry[n] for n in common if n in entry}
+        )
 
 
 class Placed(NamedTuple):
@@ -148,11 +150,19 @@ def _joined(feature: Feature, key: str, whole: Manifold | None, solid: Manifold)
     """``whole`` after the feature's operation with ``solid``, and the original id that its new faces bear."""
     solid = solid.as_original()
     if solid.status() != Error.NoError or solid.num_tri() > MAX_TRIANGLES:
-        raise InputError(key, f"the {feature.solid} of feature {feature.name} has {solid.num_tri()} triangles ({solid.status().name})", wanted=f"a valid solid of at most {MAX_TRIANGLES}")
+        raise InputError(
+            key,
+            f"the {feature.solid} of feature {feature.name} has {solid.num_tri()} triangles ({solid.status().name})",
+            wanted=f"a valid solid of at most {MAX_TRIANGLES}",
+        )
     if whole is None and feature.operation != "add":
         raise InputError(key, f"feature {feature.name} would {feature.operation} before anything was added", wanted="an add first")
     before = 0.0 if whole is None else whole.volume()
-    joined = solid if whole is None else {"add": Manifold.__add__, "cut": Manifold.__sub__, "keep": Manifold.__xor__}[feature.operation](whole, solid)
+    joined = (
+        solid
+        if whole is None
+        else {"add": Manifold.__add__, "cut": Manifold.__sub__, "keep": Manifold.__xor__}[feature.operation](whole, solid)
+    )
     _judge(feature, key, before, joined)
     return joined, solid.original_id()
 
@@ -160,9 +170,17 @@ def _joined(feature: Feature, key: str, whole: Manifold | None, solid: Manifold)
 def _judge(feature: Feature, key: str, before: float, whole: Manifold) -> None:
     after = whole.volume()
     if whole.is_empty() or after <= 1e-9:
-        raise InputError(key, f"feature {feature.name} ({feature.operation} {feature.solid}) leaves an empty part", wanted="a solid with volume above 0 mm3")
+        raise InputError(
+            key,
+            f"feature {feature.name} ({feature.operation} {feature.solid}) leaves an empty part",
+            wanted="a solid with volume above 0 mm3",
+        )
     if abs(after - before) <= 1e-9 * max(before, after):
-        raise InputError(key, f"feature {feature.name} ({feature.operation} {feature.solid}) changes nothing: its volume cancels out", wanted="a feature that meets the part")
+        raise InputError(
+            key,
+            f"feature {feature.name} ({feature.operation} {feature.solid}) changes nothing: its volume cancels out",
+            wanted="a feature that meets the part",
+        )
 
 
 def _around(solid: Manifold, axis: np.ndarray, count: int) -> Manifold:

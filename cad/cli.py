@@ -23,7 +23,9 @@ def cad() -> None:
 
 @cad.command()
 @click.argument("part")
-@click.option("-o", "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the picture goes.  [default: <part>.png]")
+@click.option(
+    "-o", "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the picture goes.  [default: <part>.png]"
+)
 @click.option("--size", type=click.IntRange(16, 4096), default=384, metavar="PX", help="Of each of the picture's views.")
 @json_option
 def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
@@ -39,7 +41,14 @@ def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
 
 @cad.command()
 @click.argument("part")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE", help=f"One of .{' .'.join(FORMATS)}; GLB and OBJ keep the sub-components by name.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help=f"One of .{' .'.join(FORMATS)}; GLB and OBJ keep the sub-components by name.",
+)
 def export(part: str, output: Path) -> None:
     """Writes the nominal mesh of PART.
 
@@ -55,7 +64,9 @@ def export(part: str, output: Path) -> None:
     pieces = trimesh.Scene()
     for number, name in enumerate(mesh.names, 1):
         if (mesh.feature == number).any():
-            pieces.add_geometry(trimesh.Trimesh(mesh.vertices, mesh.faces[mesh.feature == number], process=False), node_name=name, geom_name=name)
+            pieces.add_geometry(
+                trimesh.Trimesh(mesh.vertices, mesh.faces[mesh.feature == number], process=False), node_name=name, geom_name=name
+            )
     single = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     single.face_attributes["feature"] = mesh.feature.astype(np.int32)
     with whole(output) as temporary:
@@ -83,7 +94,13 @@ def _facts(part: Part) -> dict:
     return {
         "part": part.name,
         "dimensions": {name: {"nominal": t.nominal, "plus": t.plus, "minus": t.minus} for name, t in part.dimensions.items()},
-        "features": {name: {"area_mm2": round(float(mesh.areas[mesh.feature == i].sum()), 3), "made_by": [f"{f.operation} {f.solid}" for f in part.features if f.name == name]} for i, name in enumerate(part.names, 1)},
+        "features": {
+            name: {
+                "area_mm2": round(float(mesh.areas[mesh.feature == i].sum()), 3),
+                "made_by": [f"{f.operation} {f.solid}" for f in part.features if f.name == name],
+            }
+            for i, name in enumerate(part.names, 1)
+        },
         "defects": {name: {"kind": spec.kind, "on": spec.on, "range": list(spec.range)} for name, spec in part.defects.items()},
         "volume_mm3": round(mesh.volume, 3),
         "size_mm": [round(float(v), 3) for v in mesh.bounds[1] - mesh.bounds[0]],
@@ -94,12 +111,19 @@ def _facts(part: Part) -> dict:
 
 
 def _table(facts: dict) -> str:
-    lines = [f"{facts['part']}: {facts['volume_mm3']:.1f} mm3, {' x '.join(f'{v:g}' for v in facts['size_mm'])} mm, {facts['triangles']} triangles, {'watertight' if facts['watertight'] else 'NOT watertight'}", "", "dimensions"]
+    lines = [
+        f"{facts['part']}: {facts['volume_mm3']:.1f} mm3, {' x '.join(f'{v:g}' for v in facts['size_mm'])} mm, {facts['triangles']} triangles, {'watertight' if facts['watertight'] else 'NOT watertight'}",
+        "",
+        "dimensions",
+    ]
     lines += [f"  {name:<14} {t['nominal']:>8g}  +{t['plus']:g} -{t['minus']:g}" for name, t in facts["dimensions"].items()]
     lines += ["", "sub-components"]
     lines += [f"  {name:<14} {f['area_mm2']:>8.1f} mm2  {', '.join(f['made_by'])}" for name, f in facts["features"].items()]
     lines += ["", "defects"]
-    lines += [f"  {name:<14} {d['kind']} {'on ' + d['on'] if d['on'] else ''} {d['range'][0]:g} to {d['range'][1]:g}" for name, d in facts["defects"].items()]
+    lines += [
+        f"  {name:<14} {d['kind']} {'on ' + d['on'] if d['on'] else ''} {d['range'][0]:g} to {d['range'][1]:g}"
+        for name, d in facts["defects"].items()
+    ]
     return "\n".join(lines)
 
 

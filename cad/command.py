@@ -34,7 +34,10 @@ def run(group: click.Command) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        _leave(f"error: {error.filename or 'file'}: {error.strerror or error} (nothing half-written was kept; free the space or choose another folder, then run the same command)", 2)
+        _leave(
+            f"error: {error.filename or 'file'}: {error.strerror or error} (nothing half-written was kept; free the space or choose another folder, then run the same command)",
+            2,
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -69,7 +72,14 @@ def progress(total: float, what: str, unit: str = "") -> Iterator[Callable[..., 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, rate="", note="")
 

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from manifold3d import CrossSection, Manifold
 
-
 from cad.errors import InputError, nearest
 from cad.mesh import Mesh
 from cad.views import Direction, Range, Strict
 
 if TYPE_CHECKING:
     from cad.part import Part
-
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,9 @@ def dimension(part: Part, dimensions: Mapping[str, float], spec: Dimension, rng:
     """The part with one dimension ``severity`` mm off its drawn value."""
     amount = _draw(rng, spec.by, severity)
     changed = {**dimensions, spec.dimension: dimensions[spec.dimension] + amount}
-    return part.mesh(changed), DefectRecord("dimension", part.features_of(spec.dimension), amount, details={"value": changed[spec.dimension]})
+    return part.mesh(changed), DefectRecord(
+        "dimension", part.features_of(spec.dimension), amount, details={"value": changed[spec.dimension]}
+    )
 
 
 def missing(part: Part, dimensions: Mapping[str, float], spec: Missing, rng: np.random.Generator, severity: float | None) -> Made:
@@ -222,7 +222,11 @@ def scale(part: Part, dimensions: Mapping[str, float], spec: Scale, rng: np.rand
 def shift(part: Part, dimensions: Mapping[str, float], spec: Shift, rng: np.random.Generator, severity: float | None) -> Made:
     """One feature ``severity`` mm away from its place, along ``direction`` or a random direction across z."""
     amount, angle = _draw(rng, spec.by, severity), rng.uniform(0, 2 * np.pi)
-    direction = np.array([np.cos(angle), np.sin(angle), 0.0]) if spec.direction is None else np.asarray(spec.direction) / np.linalg.norm(spec.direction)
+    direction = (
+        np.array([np.cos(angle), np.sin(angle), 0.0])
+        if spec.direction is None
+        else np.asarray(spec.direction) / np.linalg.norm(spec.direction)
+    )
     made = part.mesh(dimensions, shift=(spec.on, amount * direction))
     return made, DefectRecord("shift", (spec.on,), amount, details=dict(zip("xyz", map(float, amount * direction), strict=True)))
 
@@ -247,7 +251,14 @@ DEFECTS: dict[str, DefectKind] = {
     "scale": DefectKind(Scale, "by", scale),
     "shift": DefectKind(Shift, "by", shift),
 }
-LENGTHS = {"bulge": ("height", "diameter"), "dent": ("height", "diameter"), "extra": ("diameter", "height"), "chip": ("size",), "missing": ("fraction",), "scale": ("by",)}
+LENGTHS = {
+    "bulge": ("height", "diameter"),
+    "dent": ("height", "diameter"),
+    "extra": ("diameter", "height"),
+    "chip": ("size",),
+    "missing": ("fraction",),
+    "scale": ("by",),
+}
 
 
 def spec_of(entry: Any, key: str) -> Defect:
@@ -263,7 +274,11 @@ def spec_of(entry: Any, key: str) -> Defect:
     for name in LENGTHS.get(spec.kind, ()):
         low, high = getattr(spec, name)
         if low <= 0 or (spec.kind == "missing" and high > 1):
-            raise InputError(f"{key}.{name}", f"found [{low:g}, {high:g}]", wanted="numbers above 0" + (" and at most 1" if spec.kind == "missing" else ""))
+            raise InputError(
+                f"{key}.{name}",
+                f"found [{low:g}, {high:g}]",
+                wanted="numbers above 0" + (" and at most 1" if spec.kind == "missing" else ""),
+            )
     return spec
 
 
@@ -298,7 +313,9 @@ def _bump(part: Part, dimensions: Mapping[str, float], spec: Bump, rng: np.rando
     def near(m: Mesh) -> np.ndarray:
         a, b, c = (m.vertices[m.faces[:, k]] - where for k in range(3))  # a box about each face, against the ball about the spot
         gap = np.maximum(np.maximum(np.minimum(np.minimum(a, b), c), -np.maximum(np.maximum(a, b), c)), 0)
-        return (np.einsum("ij,ij->i", gap, gap) < radius**2) & (m.face_vectors @ normal > 0.2 * np.sqrt(np.einsum("ij,ij->i", m.face_vectors, m.face_vectors)))
+        return (np.einsum("ij,ij->i", gap, gap) < radius**2) & (
+            m.face_vectors @ normal > 0.2 * np.sqrt(np.einsum("ij,ij->i", m.face_vectors, m.face_vectors))
+        )
 
     mesh = mesh.refined(near, radius / 6)
     patch = _connected(mesh, np.flatnonzero(near(mesh)), where)

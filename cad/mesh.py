@@ -94,7 +94,9 @@ class Mesh:
             part, changed = part._halved(near(part), length)
             if not changed:
                 break
-        return Mesh(part.vertices, np.concatenate([self.faces[~ring], part.faces]), np.concatenate([self.feature[~ring], part.feature]), self.names)
+        return Mesh(
+            part.vertices, np.concatenate([self.faces[~ring], part.faces]), np.concatenate([self.feature[~ring], part.feature]), self.names
+        )
 
     def _edges(self) -> np.ndarray:
         return np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]], self.faces[:, [2, 0]]])
@@ -120,7 +122,11 @@ class Mesh:
             columns = (np.arange(3) + turn[:, None]) % 3
             a, b, c = np.take_along_axis(self.faces[rows], columns, 1).T
             ab, bc, ca = np.take_along_axis(m[rows], columns, 1).T
-            pieces = {1: [(a, ab, c), (ab, b, c)], 2: [(ab, b, bc), (a, ab, bc), (a, bc, c)], 3: [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]}
+            pieces = {
+                1: [(a, ab, c), (ab, b, c)],
+                2: [(ab, b, bc), (a, ab, bc), (a, bc, c)],
+                3: [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)],
+            }
             for piece in pieces[number]:
                 faces.append(np.stack(piece, 1))
                 feature.append(self.feature[rows])

@@ -99,7 +99,9 @@ class Part:
         """Dimensions drawn uniformly within their tolerances."""
         return {name: float(rng.uniform(t.low, t.high)) for name, t in self.dimensions.items()}
 
-    def with_defect(self, name: str, rng: np.random.Generator, *, dimensions: Mapping[str, float] | None = None, severity: float | None = None) -> tuple[Mesh, DefectRecord]:
+    def with_defect(
+        self, name: str, rng: np.random.Generator, *, dimensions: Mapping[str, float] | None = None, severity: float | None = None
+    ) -> tuple[Mesh, DefectRecord]:
         """A mesh with the named defect, its severity drawn from the file's range unless given, and what was done."""
         if name not in self.defects:
             raise InputError("defects", f'the part has no defect "{name}"', step=nearest(name, self.defects))
@@ -122,7 +124,9 @@ def load(path: str | Path) -> Part:
     except FileNotFoundError:
         raise InputError(path, "no such file", wanted="a part file", step=f"on the shelf: {', '.join(shelf())}") from None
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
-        raise InputError(path, f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}", wanted="a part file in YAML") from None
+        raise InputError(
+            path, f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}", wanted="a part file in YAML"
+        ) from None
     try:
         return parse(text)
     except InputError as error:
@@ -171,7 +175,13 @@ def parse(text: str) -> Part:
         try:
             part.mesh({name: getattr(t, corner) for name, t in dimensions.items()})
         except InputError as error:
-            where = error if corner == "nominal" else InputError(error.place, f"with every dimension at its {corner} limit, {error.problem}", wanted=error.wanted, step=error.step)
+            where = (
+                error
+                if corner == "nominal"
+                else InputError(
+                    error.place, f"with every dimension at its {corner} limit, {error.problem}", wanted=error.wanted, step=error.step
+                )
+            )
             raise where from None
     return part
 

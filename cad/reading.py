@@ -16,9 +16,16 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars where 1.1 surprises (``on`` is a word, ``1e-3`` a number), and no key twice."""
 
 
-_Loader.yaml_implicit_resolvers = {k: [(tag, r) for tag, r in v if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")] for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.yaml_implicit_resolvers = {
+    k: [(tag, r) for tag, r in v if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")]
+    for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"), list("-+0123456789."))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
 
 
 def _no_twins(loader: _Loader, node: yaml.MappingNode) -> dict:
@@ -36,10 +43,12 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_twin
 def read_yaml(text: str) -> Any:
     """YAML as this project reads it; raises InputError with line and column."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise InputError(f"line {mark.line + 1}, column {mark.column + 1}", error.problem or "not YAML", step="mend the YAML there") from None
+        raise InputError(
+            f"line {mark.line + 1}, column {mark.column + 1}", error.problem or "not YAML", step="mend the YAML there"
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError("file", f"not YAML: {error}") from None
 

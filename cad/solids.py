@@ -169,7 +169,9 @@ def _section(points: Points, key: str) -> CrossSection:
     area = 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
     section = CrossSection([outline if area > 0 else outline[::-1]])
     if abs(area) < 1e-9 or abs(section.area() - abs(area)) > 1e-6 * abs(area):
-        raise InputError(key, f"found {len(outline)} points with signed area {area:g} mm2", wanted="a polygon with area that does not cross itself")
+        raise InputError(
+            key, f"found {len(outline)} points with signed area {area:g} mm2", wanted="a polygon with area that does not cross itself"
+        )
     return section
 
 

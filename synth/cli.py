@@ -23,12 +23,23 @@ def synth() -> None:
 
 @synth.command()
 @click.argument("part")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DATASET", help="The dataset folder.  [default: data/<part>]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DATASET",
+    help="The dataset folder.  [default: data/<part>]",
+)
 @click.option("-n", type=click.IntRange(0), default=2000, metavar="N", help="Good views to train on.")
 @click.option("--test", type=click.IntRange(0), default=100, metavar="N", help="Held-out views of good parts, and of each defect.")
 @click.option("--size", type=click.IntRange(8, 4096), default=64, metavar="PX", help="Of the square images.")
 @click.option("--samples", type=click.IntRange(1, 8), default=2, metavar="S", help="S x S rays a pixel.")
-@click.option("--severity", multiple=True, metavar="DEFECT=V,V...", help="Draw these severities in turn instead of the file's range (mm; degrees; fractions).")
+@click.option(
+    "--severity",
+    multiple=True,
+    metavar="DEFECT=V,V...",
+    help="Draw these severities in turn instead of the file's range (mm; degrees; fractions).",
+)
 @click.option("--defect", multiple=True, metavar="NAME", help="Draw only these defects.  [default: all of the part file]")
 @click.option("--keep-hidden", is_flag=True, help="Keep defective views that do not show their defect (recorded as hidden).")
 @click.option("--truth", is_flag=True, help="Also write depth, normals and feature ids (NPZ).")
@@ -37,7 +48,19 @@ def synth() -> None:
 @click.option("--force", is_flag=True, help="Replace a dataset of another recipe.")
 @seed_option
 @json_option
-def render(part: str, output: Path | None, n: int, test: int, severity: tuple[str, ...], defect: tuple[str, ...], jobs: int | None, force: bool, as_json: bool, backend: str, **numbers: object) -> None:
+def render(
+    part: str,
+    output: Path | None,
+    n: int,
+    test: int,
+    severity: tuple[str, ...],
+    defect: tuple[str, ...],
+    jobs: int | None,
+    force: bool,
+    as_json: bool,
+    backend: str,
+    **numbers: object,
+) -> None:
     """Draws rotated, lit views of PART: good ones, and defective ones of each named defect, with masks.
 
     Typed again after a kill, it goes on; after it is done, it says so.
@@ -48,21 +71,32 @@ def render(part: str, output: Path | None, n: int, test: int, severity: tuple[st
     from synth.sampling import Recipe
 
     loaded = load(part)
-    recipe = Recipe(n, test, severities=dict(map(_severity, severity)), defects=list(defect) or None, **numbers)
+    recipe = Recipe(n, test, severities=severities(severity), defects=list(defect) or None, **numbers)
     folder = output or DATA / loaded.name
     start = time.perf_counter()
     data, drawn = draw(loaded, folder, recipe, jobs=jobs, force=force)
     seconds = time.perf_counter() - start
     hidden = sum(s.hidden for s in data.samples)
-    facts = {"dataset": str(folder), "views": len(data.samples), "hidden": hidden, "seconds": round(seconds, 3) if drawn else 0.0, "views_per_second": round(len(data.samples) / seconds, 1) if drawn else None, "drawn": drawn}
-    done = f"{folder}: {len(data.samples)} views of {loaded.name} at {data.size} px" + (f" in {seconds:.1f} s ({len(data.samples) / seconds:.0f} views/s)" if drawn else ", up to date")
+    facts = {
+        "dataset": str(folder),
+        "views": len(data.samples),
+        "hidden": hidden,
+        "seconds": round(seconds, 3) if drawn else 0.0,
+        "views_per_second": round(len(data.samples) / seconds, 1) if drawn else None,
+        "drawn": drawn,
+    }
+    done = f"{folder}: {len(data.samples)} views of {loaded.name} at {data.size} px" + (
+        f" in {seconds:.1f} s ({len(data.samples) / seconds:.0f} views/s)" if drawn else ", up to date"
+    )
     result(facts, as_json, done + (f", {hidden} hidden" if hidden else ""))
     say(f"next: synth show {folder}, or train fit {folder}")
 
 
 @synth.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the sheet goes.  [default: <dataset>.png]")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the sheet goes.  [default: <dataset>.png]"
+)
 @click.option("--columns", type=click.IntRange(1, 64), default=8, metavar="N", help="Views a row.")
 @click.option("--rows", type=click.IntRange(1, 64), default=2, metavar="N", help="Rows a label.")
 def show(dataset: Path, output: Path | None, columns: int, rows: int) -> None:
@@ -93,17 +127,25 @@ def verify(dataset: Path, as_json: bool) -> None:
 
     data = open_dataset(dataset, check=False)
     wrong = check(dataset, data.manifest)
-    result({"dataset": str(dataset), "files": len(data.manifest["files"]), "wrong": wrong}, as_json, "\n".join(wrong) or f"{dataset}: {len(data.manifest['files'])} files, all as the manifest says")
+    result(
+        {"dataset": str(dataset), "files": len(data.manifest["files"]), "wrong": wrong},
+        as_json,
+        "\n".join(wrong) or f"{dataset}: {len(data.manifest['files'])} files, all as the manifest says",
+    )
     if wrong:
         raise InputError(dataset, f"{len(wrong)} files are not as the manifest says", step="render again with --force")
 
 
-def _severity(text: str) -> tuple[str, list[float]]:
-    name, _, values = text.partition("=")
-    try:
-        return name, [float(v) for v in values.split(",")]
-    except ValueError:
-        raise InputError("--severity", f'found "{text}"', wanted="a defect and numbers, such as bulge=3.0,1.5") from None
+def severities(texts: tuple[str, ...]) -> dict[str, list[float]]:
+    """From ``bulge=3.0,1.5`` and the like."""
+    found = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        try:
+            found[name] = [float(v) for v in values.split(",")]
+        except ValueError:
+            raise InputError("--severity", f'found "{text}"', wanted="a defect and numbers, such as bulge=3.0,1.5") from None
+    return found
 
 
 def main() -> None:

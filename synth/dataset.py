@@ -1,10 +1,10 @@
 """The dataset folder: MVTec AD's layout, samples.jsonl beside it, manifest.json with a hash for each file.
 
-    train/good/000000.png   test/good/...   test/<defect>/...   ground_truth/<defect>/000000_mask.png
-    samples.jsonl           a line a sample: file, scene, dimensions, defect, seed
-    part.yaml               the part file, as it was
-    truth/<split>/<class>/000000.npz   depth, normal, feature (when asked)
-    manifest.json           format, part, recipe, versions, {file: sha256}; written last, so its presence means complete
+train/good/000000.png   test/good/...   test/<defect>/...   ground_truth/<defect>/000000_mask.png
+samples.jsonl           a line a sample: file, scene, dimensions, defect, seed
+part.yaml               the part file, as it was
+truth/<split>/<class>/000000.npz   depth, normal, feature (when asked)
+manifest.json           format, part, recipe, versions, {file: sha256}; written last, so its presence means complete
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def open_dataset(folder: str | Path, *, check: bool = True) -> Dataset:
     if not folder.is_dir():
         raise InputError(folder, "no such folder", wanted="a dataset", step="make one: synth render PART")
     if not (folder / MANIFEST).exists():
-        raise InputError(folder, f"has no {MANIFEST}", wanted="a complete dataset", step="finish it with the synth render command that began it")
+        raise InputError(
+            folder, f"has no {MANIFEST}", wanted="a complete dataset", step="finish it with the synth render command that began it"
+        )
     manifest = read_json(folder / MANIFEST, "a dataset's manifest")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise InputError(folder / MANIFEST, "has no format number", wanted="a dataset's manifest")
@@ -112,7 +114,12 @@ def open_dataset(folder: str | Path, *, check: bool = True) -> Dataset:
     if check:
         wrong = verify(folder, manifest, extra=False)
         if wrong:
-            raise InputError(folder, f"{wrong[0]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""), wanted="the files of the manifest", step=f"synth verify {folder} lists them; render again with --force")
+            raise InputError(
+                folder,
+                f"{wrong[0]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
+                wanted="the files of the manifest",
+                step=f"synth verify {folder} lists them; render again with --force",
+            )
     lines = (folder / SAMPLES).read_text(encoding="utf-8").splitlines()
     return Dataset(folder, manifest, tuple(Sample.of(line) for line in lines))
 

@@ -49,7 +49,22 @@ def draw(item: Drawable, scene: Scene, size: int, *, samples: int = 2) -> np.nda
     color, back, turn = linear(np.asarray(scene.color)), linear(np.asarray(scene.background)), scene.rotation
     slope = 0.0 if scene.angle is None else np.tan(np.radians(scene.angle) / 2)
     # the lamp and the view are turned into the part's frame, rather than every normal into the camera's
-    light = _shaded(face, b1, b2, item.normals, size, samples, np.asarray(scene.light) @ turn, turn, scene.ambient, color, scene.roughness, scene.metallic, back, slope)
+    light = _shaded(
+        face,
+        b1,
+        b2,
+        item.normals,
+        size,
+        samples,
+        np.asarray(scene.light) @ turn,
+        turn,
+        scene.ambient,
+        color,
+        scene.roughness,
+        scene.metallic,
+        back,
+        slope,
+    )
     return np.rint(255 * srgb(light)).astype(np.uint8)
 
 
@@ -180,7 +195,9 @@ def _raster(corners, turn, shift, scale, size, perspective):  # pragma: no cover
 
 
 @njit(cache=True)
-def _shaded(face, b1, b2, normals, size, samples, light, turn, ambient, color, roughness, metallic, back, slope):  # pragma: no cover - compiled
+def _shaded(
+    face, b1, b2, normals, size, samples, light, turn, ambient, color, roughness, metallic, back, slope
+):  # pragma: no cover - compiled
     """(size, size, 3) linear light: ambient + Lambert, and a normalised Blinn-Phong lobe (Schlick's F0 without the edge term)."""
     out = np.zeros((size, size, 3))
     power = max(2.0 / max(roughness, 0.08) ** 4 - 2.0, 0.0)

@@ -28,15 +28,18 @@ CHUNK = 64  # samples a task: the unit that a kill can cost
 JOURNAL = ".journal"
 
 
-def render(part: Part, folder: str | Path, recipe: Recipe, *, jobs: int | None = None, force: bool = False) -> tuple[Dataset, bool]:
+def render(
+    part: Part, folder: str | Path, recipe: Recipe, *, jobs: int | None = None, force: bool = False, replace: bool = False
+) -> tuple[Dataset, bool]:
     """The dataset, and whether anything had to be drawn. ``jobs`` processes (None: one a core); the bytes do not depend on it.
 
-    Raises InputError where the folder holds another dataset (unless ``force``) or something else.
+    ``force`` draws anew whatever dataset is there, ``replace`` only another one; else another one raises InputError, and what is
+    no dataset always does.
     """
     folder = Path(folder)
     recipe.check(part)
     wanted = {"format": FORMAT, "part": part.name, "recipe": recipe.json(), "backend": "raycast", "text": part.text}
-    if _is_done(folder, wanted, force):
+    if not force and _is_done(folder, wanted, replace):
         return open_dataset(folder), False
     _prepare(folder, wanted, force)
     plan = recipe.plan(part)
@@ -54,13 +57,20 @@ def render(part: Part, folder: str | Path, recipe: Recipe, *, jobs: int | None =
     return open_dataset(folder, check=False), True
 
 
-def _is_done(folder: Path, wanted: dict[str, Any], force: bool) -> bool:
-    if not (folder / MANIFEST).exists() or force:
+def _is_done(folder: Path, wanted: dict[str, Any], replace: bool) -> bool:
+    if not (folder / MANIFEST).exists():
         return False
     found = read_json(folder / MANIFEST, "a dataset's manifest")
     if {k: found.get(k) for k in ("format", "part", "recipe", "backend")} | {"text": (folder / PART).read_text(encoding="utf-8")} == wanted:
         return True
-    raise InputError(folder, "holds a dataset of another part file or recipe", wanted="a new folder", step="choose another with -o, or draw it anew with --force")
+    if replace:
+        return False
+    raise InputError(
+        folder,
+        "holds a dataset of another part file or recipe",
+        wanted="a new folder",
+        step="choose another with -o, or draw it anew with --force",
+    )
 
 
 def _prepare(folder: Path, wanted: dict[str, Any], force: bool) -> None:
@@ -142,7 +152,11 @@ def _finish(folder: Path, wanted: dict[str, Any], chunks: int) -> None:
     write(folder / SAMPLES, "".join(line + "\n" for e in entries for line in e["lines"]))
     files = {name: digest for e in entries for name, digest in e["files"].items()}
     files |= {name: sha256(folder / name) for name in (PART, SAMPLES)}
-    versions = {"formspect": version("formspect"), "python": platform.python_version(), **{n: version(n) for n in ("numpy", "numba", "manifold3d", "pillow")}}
+    versions = {
+        "formspect": version("formspect"),
+        "python": platform.python_version(),
+        **{n: version(n) for n in ("numpy", "numba", "manifold3d", "pillow")},
+    }
     with whole(folder / MANIFEST) as temporary:
         write_json(temporary, {k: wanted[k] for k in ("format", "part", "recipe", "backend")} | {"versions": versions, "files": files})
     shutil.rmtree(folder / JOURNAL)

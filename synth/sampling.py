@@ -85,10 +85,11 @@ def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int) 
         return _drawn(sample, item.drawable, scene, np.zeros((recipe.size,) * 2, bool), recipe)
     given = recipe.severities.get(label)
     severity = None if given is None else given[index % len(given)]
-    for drawable, record, scene, mask in _attempts(part, item, label, recipe, rng, severity):
-        hidden = bool(mask.sum() < max(1.0, MIN_VISIBLE * mask.size))
+    for attempt in _attempts(part, item, label, recipe, rng, severity):  # noqa: B007 - the last one stands
+        hidden = bool(attempt[3].sum() < max(1.0, MIN_VISIBLE * attempt[3].size))
         if not hidden or recipe.keep_hidden:
             break
+    drawable, record, scene, mask = attempt
     sample = Sample(index, split, label, scene.json(), item.dimensions, recipe.seed, record.json(), int(mask.sum()), hidden)
     return _drawn(sample, drawable, scene, mask, recipe)
 
@@ -142,4 +143,6 @@ def part_of(text: str) -> Part:
 
 
 def _generator(seed: int, *key: str | int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key)))
+    return np.random.default_rng(
+        np.random.SeedSequence(seed, spawn_key=tuple(zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key))
+    )

@@ -18,7 +18,7 @@ class Config(BaseModel):
     model: Literal["unet-gan"] = "unet-gan"
     size: Annotated[int, Field(ge=32, le=512, multiple_of=16)] = 64  # px, square
     latent: Annotated[int, Field(ge=2, le=1024)] = 128
-    width: Annotated[int, Field(ge=8, le=512)] = 48  # channels of the finest layer; each coarser one has twice as many
+    width: Annotated[int, Field(ge=8, le=512)] = 32  # channels of the finest layer; each coarser one has twice as many
     filter: Literal[3, 5] = 5
     batch_norm: bool = True
     normalize: Literal["standard", "none"] = "standard"  # standard: grey values to mean 0, deviation 1 in each image
@@ -26,9 +26,9 @@ class Config(BaseModel):
     pyramid: Weight = 1.0  # weight of the Laplacian-pyramid L1 loss
     adversarial: Weight = 0.02
     adversarial_every: Count = 4  # steps between two of the discriminator's
-    epochs: Count = 12
+    epochs: Count = 14
     minutes: Annotated[float, Field(gt=0)] | None = None  # stops an epochs budget early; the result then depends on the machine
-    batch: Count = 64
+    batch: Annotated[int, Field(ge=2)] = 24
     rate: Annotated[float, Field(gt=0)] = 2e-3
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"

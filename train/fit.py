@@ -19,7 +19,7 @@ from cad.errors import InputError
 from synth.dataset import Dataset
 from train.config import Config
 from train.images import disturbed, prepare
-from train.losses import feature_distance, pyramid_l1
+from train.losses import doubt_loss, feature_distance, pyramid_l1
 from train.networks import build
 from train.runs import Checkpoint, RunFolder
 
@@ -45,7 +45,9 @@ def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto
     images = training_images(data, config)
     model, average = build(config), build(config).eval().requires_grad_(False)
     makers = [nn.ModuleList([model.encoder, model.generator]), model.discriminator]
-    optimizers = [torch.optim.Adam(m.parameters(), lr=config.rate, betas=(0.5 if i else 0.8, 0.99)) for i, m in enumerate(makers)]
+    optimizers = [
+        torch.optim.Adam(m.parameters(), lr=config.rate, betas=(0.5 if i else 0.8, 0.99), fused=True) for i, m in enumerate(makers)
+    ]
     progress_ = folder.resume(Checkpoint(model, average, optimizers), Progress)
     model, *optimizers = fabric.setup(model, *optimizers)
     average = fabric.to_device(average)
@@ -64,9 +66,16 @@ def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto
             progress_.seconds = time.monotonic() - began
             ended = progress_.step % steps == 0 or progress_.step == total
             if ended:
-                progress_.history.append({"epoch": progress_.step / steps, "step": progress_.step, "seconds": round(progress_.seconds, 2), **{k: round(float(v), 6) for k, v in losses.items()}})
+                progress_.history.append(
+                    {
+                        "epoch": progress_.step / steps,
+                        "step": progress_.step,
+                        "seconds": round(progress_.seconds, 2),
+                        **{k: round(float(v), 6) for k, v in losses.items()},
+                    }
+                )
                 log(progress_.history[-1])
-                folder.sample_grid(images[: 4 * 8 : 4], average(images[: 4 * 8 : 4]), round(progress_.step / steps))
+                folder.sample_grid(images[: 4 * 8 : 4], average(images[: 4 * 8 : 4])[0], round(progress_.step / steps))
             advance(1, f"reconstruction {losses['pyramid']:.4f}" if ended else "")
             if stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
                 folder.save_checkpoint(Checkpoint(model.module, average, optimizers), progress_)
@@ -77,21 +86,29 @@ def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto
     return progress_
 
 
-def train_step(fabric: object, model: nn.Module, optimizers: list[torch.optim.Optimizer], batch: tuple[Tensor, Tensor], config: Config, step: int) -> dict[str, Tensor]:
+def train_step(
+    fabric: object, model: nn.Module, optimizers: list[torch.optim.Optimizer], batch: tuple[Tensor, Tensor], config: Config, step: int
+) -> dict[str, Tensor]:
     """One step of the game: encoder and generator always; the discriminator each ``adversarial_every`` steps (hinge loss)."""
     clean, seen = batch
     maker, judge = optimizers
     playing = config.adversarial > 0 and step % config.adversarial_every == 0
-    made = model(seen)
+    made, log_size = model(seen)
+    whole = (seen == clean).flatten(1).all(1).float()  # what a disturbed view leaves over says nothing of good parts
     with fabric.autocast():
         losses = {"pyramid": config.pyramid * pyramid_l1(made.float(), clean).mean() + (made.float() - clean).abs().mean()}
+        losses["doubt"] = (doubt_loss(clean, made.detach().float(), log_size.float()) * whole).sum() / whole.sum().clamp(min=1)
         if playing:
             with torch.no_grad():
                 _, wanted = model.module.discriminator(clean)
             realness, features = model.module.discriminator(made)
             losses["adversarial"] = -realness.float().mean()
             losses["features"] = feature_distance(features, wanted).float().mean()
-    loss = losses["pyramid"] + sum(config.adversarial * config.adversarial_every * losses[k] for k in ("adversarial", "features") if k in losses)
+    loss = (
+        losses["pyramid"]
+        + losses["doubt"]
+        + sum(config.adversarial * config.adversarial_every * losses[k] for k in ("adversarial", "features") if k in losses)
+    )
     maker.zero_grad(set_to_none=True)
     fabric.backward(loss)
     torch.nn.utils.clip_grad_norm_([p for g in maker.param_groups for p in g["params"]], 5.0)
@@ -142,7 +159,12 @@ def training_images(data: Dataset, config: Config) -> Tensor:
     """(n, 1, S, S) float32 prepared, in the dataset's order."""
     samples = data.of("train", "good")
     if len(samples) < config.batch:
-        raise InputError(data.folder, f"found {len(samples)} good training views", wanted=f"at least a batch, {config.batch}", step="synth render with a larger -n, or train fit with a smaller --batch")
+        raise InputError(
+            data.folder,
+            f"found {len(samples)} good training views",
+            wanted=f"at least a batch, {config.batch}",
+            step="synth render with a larger -n, or train fit with a smaller --batch",
+        )
     from train.images import resized
 
     return prepare(resized(data.images(samples), config.size), config.normalize)

@@ -46,5 +46,11 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
         return images
     from PIL import Image
 
-    way = Image.Resampling.BOX if images.shape[1] % size == 0 else Image.Resampling.LANCZOS if images.shape[1] > size else Image.Resampling.BICUBIC
+    way = (
+        Image.Resampling.BOX
+        if images.shape[1] % size == 0
+        else Image.Resampling.LANCZOS
+        if images.shape[1] > size
+        else Image.Resampling.BICUBIC
+    )
     return np.stack([np.asarray(Image.fromarray(i).resize((size, size), way)) for i in images])

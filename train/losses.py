@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEVELS = 3
+BLUR = 1.0  # px: smoothing of a residual before its size is taken
 
 
 def laplacian_pyramid(image: Tensor, levels: int = LEVELS) -> list[Tensor]:
@@ -30,3 +31,19 @@ def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
     for x, y in zip(a, b, strict=True):
         total = total + (x - y).abs().mean((1, 2, 3)) / (y.abs().mean((1, 2, 3)) + 1e-3)
     return total / len(a)
+
+
+def blurred(image: Tensor, sigma: float = BLUR) -> Tensor:
+    """Gaussian, (B, 1, H, W), reflecting borders."""
+    reach = int(3 * sigma)
+    offset = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-(offset**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    image = F.conv2d(F.pad(image, (reach, reach, 0, 0), mode="reflect"), kernel.view(1, 1, 1, -1))
+    return F.conv2d(F.pad(image, (0, 0, reach, reach), mode="reflect"), kernel.view(1, 1, -1, 1))
+
+
+def doubt_loss(image: Tensor, made: Tensor, log_size: Tensor) -> Tensor:
+    """(B,) negative log-likelihood of the smoothed residual under a Laplace law of the given log scale (Kendall and Gal 2017)."""
+    residual = blurred(image - made).abs()
+    return (residual * torch.exp(-log_size) + log_size).mean((1, 2, 3))

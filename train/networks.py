@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from train.config import Config
 
 SLOPE = 0.2
+LOG_START = -3.0  # log of the residual expected before anything is learned, grey levels
 
 
 class Encoder(nn.Module):
@@ -33,7 +34,7 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """(B, Z) -> (B, 1, S, S)."""
+    """(B, Z) -> (B, 1, S, S); :meth:`expected` also says how far off a good part's picture may be, pixel by pixel."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -46,12 +47,24 @@ class Generator(nn.Module):
             *_grow(2 * w, w, config),
             *_block(w, w, config),
             *_grow(w, w, config),
-            nn.Conv2d(w, 4, 3, padding=1),
-            nn.PixelShuffle(2),
         )
+        self.paint = nn.Sequential(nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
+        self.doubt = nn.Sequential(nn.Conv2d(w, w, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, latent: Tensor) -> Tensor:
+        return self.paint(self.hidden(latent))
+
+    def hidden(self, latent: Tensor) -> Tensor:
         return self.body(self.waist(latent).unflatten(1, (-1, self.grid, self.grid)))
+
+    def expected(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """The picture, and the log of the smoothed residual's expected size, both (B, 1, S, S).
+
+        The second is read off the same features without pulling on them: learning what cannot be drawn well must not
+        make it drawn worse.
+        """
+        features = self.hidden(latent)
+        return self.paint(features), self.doubt(features.detach()) + LOG_START
 
 
 class Discriminator(nn.Module):
@@ -65,7 +78,8 @@ class Discriminator(nn.Module):
         w, plain = config.width // 2, config.model_copy(update={"batch_norm": False})
         self.unshuffle = nn.PixelUnshuffle(2)
         self.blocks = nn.ModuleList(
-            nn.Sequential(*_block(a, b, plain, stride=2, norm=nn.utils.parametrizations.spectral_norm)) for a, b in ((4, w), (w, 2 * w), (2 * w, 4 * w))
+            nn.Sequential(*_block(a, b, plain, stride=2, norm=nn.utils.parametrizations.spectral_norm))
+            for a, b in ((4, w), (w, 2 * w), (2 * w, 4 * w))
         )
         self.judge = nn.Conv2d(4 * w, 1, 1)
 
@@ -78,14 +92,14 @@ class Discriminator(nn.Module):
 
 
 class UnetGan(nn.Module):
-    """The three together: ``model(image)`` is the reconstruction ``generator(encoder(image))``."""
+    """The three together: ``model(image)`` is the reconstruction and the log of its expected residual, ``generator.expected(encoder(image))``."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.encoder, self.generator, self.discriminator = Encoder(config), Generator(config), Discriminator(config)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.generator(self.encoder(image))
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.generator.expected(self.encoder(image))
 
 
 MODELS: dict[str, type[nn.Module]] = {"unet-gan": UnetGan}
@@ -103,7 +117,10 @@ def _after(channels: int, config: Config) -> list[nn.Module]:
 
 
 def _block(inputs: int, outputs: int, config: Config, *, stride: int = 1, norm: object = lambda m: m) -> list[nn.Module]:
-    return [norm(nn.Conv2d(inputs, outputs, config.filter, stride, config.filter // 2, bias=not config.batch_norm)), *_after(outputs, config)]
+    return [
+        norm(nn.Conv2d(inputs, outputs, config.filter, stride, config.filter // 2, bias=not config.batch_norm)),
+        *_after(outputs, config),
+    ]
 
 
 def _grow(inputs: int, outputs: int, config: Config) -> list[nn.Module]:

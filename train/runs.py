@@ -1,14 +1,15 @@
 """The run folder: weights, config, part, log, samples. Nothing in it is code; loading runs none.
 
-    model.safetensors   the averaged weights        config.yaml   what it was trained with, and on
-    part.yaml           the part file               log.jsonl     an epoch a line
-    samples/*.png       pictures over rebuilt ones  bank.safetensors   (n, Z) codes and (n, 256) thumbnails of training views
-    bank.jsonl          their scenes                checkpoint.*  while training is under way
+model.safetensors   the averaged weights        config.yaml   what it was trained with, and on
+part.yaml           the part file               log.jsonl     an epoch a line
+samples/*.png       pictures over rebuilt ones  bank.safetensors   (n, Z) codes and (n, 256) thumbnails of training views
+bank.jsonl          their scenes                checkpoint.*  while training is under way
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,9 +82,8 @@ class RunFolder:
         self.path, self.config = Path(path), config
         self.wanted = {"format": FORMAT, "config": config.model_dump(), "data": data_fingerprint}
 
-    @property
-    def is_done(self) -> bool:
-        """Whether it holds the finished run of this very config and data. Raises InputError where it holds another's."""
+    def is_done(self, *, replace: bool = False) -> bool:
+        """Whether it holds the finished run of this very config and data. Another's raises InputError, or with ``replace`` is removed."""
         if not (self.path / "config.yaml").exists():
             if self.path.exists() and any(self.path.iterdir()) and not (self.path / "checkpoint.json").exists():
                 raise InputError(self.path, "is not empty and holds no run", wanted="a new or empty folder", step="choose another with -o")
@@ -91,7 +91,15 @@ class RunFolder:
         found = read_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
         if {k: found.get(k) for k in self.wanted} == self.wanted:
             return True
-        raise InputError(self.path, "holds a run of another config or dataset", wanted="a new folder", step="choose another with -o, or replace it with --force")
+        if replace:
+            remove_run(self.path)
+            return False
+        raise InputError(
+            self.path,
+            "holds a run of another config or dataset",
+            wanted="a new folder",
+            step="choose another with -o, or replace it with --force",
+        )
 
     def resume(self, state: Checkpoint, blank: Callable[..., Progress]) -> Progress:
         """Loads the checkpoint into ``state`` where there is one of the same config and data; else a blank Progress."""
@@ -117,7 +125,9 @@ class RunFolder:
         return blank(**saved["progress"])
 
     def save_checkpoint(self, state: Checkpoint, progress: Progress) -> None:
-        tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()} | {f"average.{k}": v for k, v in state.average.state_dict().items()}
+        tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()} | {
+            f"average.{k}": v for k, v in state.average.state_dict().items()
+        }
         for i, optimizer in enumerate(state.optimizers):
             for number, own in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{i}.{number}.{name}": torch.as_tensor(value) for name, value in own.items()}
@@ -141,10 +151,22 @@ class RunFolder:
             save_file({k: v.contiguous().clone() for k, v in average.state_dict().items()}, temporary)
         write(self.path / "part.yaml", data.part.text)
         write(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
-        facts = {"steps": progress.step, "seconds": round(progress.seconds, 1), "images": len(data.of("train", "good")), "part": data.part.name}
+        facts = {
+            "steps": progress.step,
+            "seconds": round(progress.seconds, 1),
+            "images": len(data.of("train", "good")),
+            "part": data.part.name,
+        }
         write(self.path / "config.yaml", yaml.safe_dump({**self.wanted, "trained": facts}, sort_keys=False))
         for name in ("checkpoint.safetensors", "checkpoint.json"):
             (self.path / name).unlink(missing_ok=True)
+
+
+def remove_run(folder: Path) -> None:
+    """Removes a run, finished or not. Raises InputError where the folder holds anything else."""
+    if folder.exists() and any(folder.iterdir()) and not ((folder / "config.yaml").exists() or (folder / "checkpoint.json").exists()):
+        raise InputError(folder, "is not empty and holds no run", wanted="a run folder", step="choose another with -o")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def data_fingerprint(data: Dataset) -> str:
@@ -161,7 +183,9 @@ def open_run(folder: str | Path) -> Run:
     if not isinstance(saved, dict) or not isinstance(saved.get("format"), int):
         raise InputError(folder / "config.yaml", "has no format number", wanted="a run's config")
     if saved["format"] > FORMAT:
-        raise InputError(folder / "config.yaml", f"found format {saved['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect")
+        raise InputError(
+            folder / "config.yaml", f"found format {saved['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect"
+        )
     try:
         config = Config.model_validate(saved.get("config"))
     except ValidationError as error:
@@ -174,8 +198,17 @@ def open_run(folder: str | Path) -> Run:
     except FileNotFoundError as error:
         raise InputError(error.filename or folder, "missing", wanted="a whole run folder", step="train fit --force makes it anew") from None
     except (RuntimeError, SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(folder / "model.safetensors", f"does not fit config.yaml: {str(error).splitlines()[0]}", step="train fit --force makes it anew") from None
-    return Run(folder, config, model, Bank(bank["codes"], bank["thumbs"], scenes), parse((folder / "part.yaml").read_text(encoding="utf-8")), saved["trained"])
+        raise InputError(
+            folder / "model.safetensors", f"does not fit config.yaml: {str(error).splitlines()[0]}", step="train fit --force makes it anew"
+        ) from None
+    return Run(
+        folder,
+        config,
+        model,
+        Bank(bank["codes"], bank["thumbs"], scenes),
+        parse((folder / "part.yaml").read_text(encoding="utf-8")),
+        saved["trained"],
+    )
 
 
 def find_runs(root: Path) -> list[Path]:

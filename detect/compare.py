@@ -1,0 +1,94 @@
+"""What is left over, against what good parts leave over: the anomaly map, its score, its regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from torch import Tensor
+
+from train.losses import blurred
+
+PEAK = 10  # the score is the mean of this many highest pixels, at 64 px; in proportion at other sizes
+LEVELS = np.geomspace(0.002, 0.5, 12)  # expected residual, grey levels: bins of the noise model
+SMALLEST_REGION = 4  # px at 64
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """``size`` (B, H, W): smoothed |image - form|. ``expected`` (B, H, W): what the generator expects of a good part there."""
+
+    size: np.ndarray
+    expected: np.ndarray
+
+    @classmethod
+    def of(cls, images: Tensor, forms: Tensor, log_size: Tensor) -> Residuals:
+        """All (B, 1, H, W)."""
+        return cls(blurred(images - forms).abs()[:, 0].cpu().numpy(), log_size.exp()[:, 0].cpu().numpy())
+
+    @property
+    def ratio(self) -> np.ndarray:
+        return self.size / self.expected
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """How good parts' residuals compare with what the generator expected: by the size expected (LEVELS), sums over pixels of
+    the squared ratio (bins,) and their counts (bins,). On renders the ratio is near one; a camera's noise and edges change it.
+
+    Sums, so that one image can be taken out again: each calibration image is scored by the noise of the others.
+    """
+
+    squares: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, residuals: Residuals) -> Noise:
+        """(B, bins) sums: one row an image."""
+        bins = np.clip(np.digitize(residuals.expected, LEVELS) - 1, 0, len(LEVELS) - 1)
+        rows = np.arange(len(bins))[:, None, None] * len(LEVELS) + bins
+        total = len(bins) * len(LEVELS)
+        return cls(
+            np.bincount(rows.ravel(), residuals.ratio.ravel().astype(float) ** 2, total).reshape(-1, len(LEVELS)),
+            np.bincount(rows.ravel(), minlength=total).reshape(-1, len(LEVELS)).astype(float),
+        )
+
+    def total(self) -> Noise:
+        return Noise(self.squares.sum(0), self.counts.sum(0))
+
+    def without(self, part: Noise, row: int) -> Noise:
+        return Noise(self.squares - part.squares[row], self.counts - part.counts[row])
+
+    def deviation(self) -> np.ndarray:
+        """(bins,) root mean square ratio; sparse bins lean on the overall one (as if from 50 pixels more)."""
+        overall = self.squares.sum() / max(self.counts.sum(), 1.0)
+        return np.sqrt((self.squares + 50 * overall) / (self.counts + 50) + 1e-12)
+
+    def maps(self, residuals: Residuals) -> np.ndarray:
+        """(B, H, W) float32 anomaly maps: residuals in units of what good parts leave where this much is expected."""
+        return (residuals.ratio / np.interp(np.log(residuals.expected), np.log(LEVELS), self.deviation())).astype(np.float32)
+
+    def json(self) -> dict[str, list[float]]:
+        return {"squares": [float(v) for v in self.squares], "counts": [float(v) for v in self.counts]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Noise:
+        return cls(np.asarray(data["squares"], float), np.asarray(data["counts"], float))
+
+
+def scores(maps: np.ndarray) -> np.ndarray:
+    """(B, H, W) -> (B,): the mean of the highest pixels, the share of PEAK in 64 x 64."""
+    flat = maps.reshape(len(maps), -1)
+    count = max(1, round(PEAK * flat.shape[1] / 64**2))
+    return np.sort(flat, axis=1)[:, -count:].mean(1, dtype=np.float64)
+
+
+def regions(anomaly: np.ndarray, level: float) -> list[np.ndarray]:
+    """(H, W) bool each: the connected pixels above ``level``, strongest first; specks are left out unless nothing else is there."""
+    labels, count = ndimage.label(anomaly > level, np.ones((3, 3)))
+    found = [labels == k for k in range(1, count + 1)]
+    smallest = max(1, round(SMALLEST_REGION * anomaly.size / 64**2))
+    found.sort(key=lambda r: -float(anomaly[r].max()))
+    return [r for r in found if r.sum() >= smallest] or found[:1]

@@ -1,0 +1,59 @@
+"""Which sub-component a region lies on: the feature ids of the nearest rendered view, until the CAD form gives the exact ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from synth.raycast import Drawable, truth
+from train.runs import Run, thumbnails
+
+
+class Namer:
+    """Renders feature ids of a run's training views on demand."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.item = Drawable.of(run.part.mesh())
+        self.names = run.part.names
+
+    def nearest(self, forms: Tensor) -> np.ndarray:
+        """(B, 1, S, S) -> (B,) int: for each form the bank's view nearest to it."""
+        thumbs = thumbnails(forms.float().cpu())
+        return (thumbs @ self.run.bank.thumbs.T).argmax(1).numpy()
+
+    def ids(self, view: int) -> np.ndarray:
+        """(S, S) uint8: the feature id in each pixel of that view, 0 behind the part."""
+        return truth(self.item, self.run.scene(view), self.run.config.size).feature
+
+    def name(self, region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray) -> str | None:
+        """The sub-component that the region speaks for most: residual on it and beside it, over the root of its size in view.
+
+        A notch is a small thing whose defect shows on what surrounds it; without the root the largest neighbour would always win.
+        """
+        weight = anomaly * ndimage.binary_dilation(region, iterations=1)
+        votes = {}
+        for feature in np.unique(ids[ids > 0]):
+            own = ids == feature
+            votes[int(feature)] = float(weight[ndimage.binary_dilation(own, iterations=1)].sum()) / np.sqrt(own.sum())
+        if not votes or max(votes.values()) <= 0:
+            return None
+        return self.names[max(votes, key=votes.get) - 1]
+
+
+@torch.no_grad()
+def start_codes(run: Run, images: Tensor, count: int) -> Tensor:
+    """(B, count, Z): the encoder's answer, then the codes of the nearest training views, each unlike the ones before it."""
+    encoded = run.model.encoder(images)[:, None]
+    if count == 1:
+        return encoded
+    bank = run.bank.thumbs.to(images.device)
+    near = thumbnails(images) @ bank.T
+    picks = []
+    for _ in range(count - 1):
+        best = near.argmax(1)
+        picks.append(best)
+        near = torch.where(bank[best] @ bank.T > 0.97, -1.0, near)  # leave out what looks like the one just taken
+    return torch.cat([encoded, run.bank.codes.to(images.device)[torch.stack(picks, 1)]], 1)

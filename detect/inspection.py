@@ -1,0 +1,316 @@
+"""From photographs to verdicts: project onto the good forms, compare, calibrate, explain."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cad.command import progress
+from cad.errors import InputError
+from cad.files import fingerprint, read_json, sha256, write, write_json
+from detect.calibrate import Conformal, check_alpha
+from detect.compare import Noise, Residuals, regions, scores
+from detect.descend import Descent, descend
+from detect.explain import Namer, start_codes
+from detect.photographs import Photograph
+from train.images import prepare
+from train.losses import feature_distance, pyramid_l1
+from train.runs import Run
+
+FORMAT = 1
+CHUNK = 16  # images projected at a time
+ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
+CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the nearest form is sought. The same for calibration and inspection: it is part of what a score means.
+
+    ``steps`` of descent (0: the encoder's answer alone) from ``starts`` codes; ``features``: weight of the discriminator's feature
+    distance; ``prior``: weight of the latent's squared distance from the training views' mean, in their deviations.
+    """
+
+    steps: int = 24
+    starts: int = 3
+    rate: float = 0.06
+    features: float = 0.05
+    prior: float = 0.002
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The nearest ``forms`` (B, 1, S, S) and what they leave over, ``residuals``; ``encoder``: what the encoder's answer alone
+    leaves; ``steps`` and final ``losses`` of the descent, (B,); ``seconds`` that all of it took."""
+
+    forms: Tensor
+    residuals: Residuals
+    encoder: Residuals
+    steps: np.ndarray
+    losses: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One image's result: a line of inspections.jsonl. Boxes are (x0, y0, x1, y1) in the photograph's own pixels."""
+
+    image: str
+    score: float
+    p_value: float
+    threshold: float
+    verdict: str
+    regions: list[dict[str, Any]]
+    pose: dict[str, Any]
+    steps: int
+    milliseconds: float
+    run: str
+    encoder_score: float
+    dimensions: dict[str, Any] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What good images look like to this run: noise by expected residual, their scores, the pixel level of a region."""
+
+    conformal: Conformal
+    noise: Noise
+    encoder_noise: Noise
+    level: float
+    enough: float | None
+    settings: Settings
+    run: str
+    images: list[str]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT, "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores), "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(),
+            "scores": [float(s) for s in self.conformal.scores], "level": self.level, "enough": self.enough, "settings": asdict(self.settings),
+            "noise": self.noise.json(), "encoder_noise": self.encoder_noise.json(), "images": self.images,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Calibration:
+        return cls(
+            Conformal(np.asarray(data["scores"], float), data["alpha"]),
+            Noise.from_json(data["noise"]),
+            Noise.from_json(data["encoder_noise"]),
+            data["level"],
+            data["enough"],
+            Settings(**data["settings"]),
+            data["run"],
+            data["images"],
+        )
+
+
+class Detector:
+    """A run on a device, ready to project, calibrate and inspect."""
+
+    def __init__(self, run: Run, *, device: str = "auto", settings: Settings | None = None, calibration: Calibration | None = None) -> None:
+        self.run, self.calibration = run, calibration
+        self.settings = settings or (calibration.settings if calibration else Settings())
+        self.enough = calibration.enough if calibration else None
+        self.device = device_for(device)
+        run.model.to(self.device)
+        self.namer = Namer(run)
+        codes = run.bank.codes.to(self.device)
+        self.mean, self.spread = codes.mean(0), codes.std(0) + 1e-3
+
+    def project(self, pixels: np.ndarray) -> Projection:
+        """(B, S, S, 3) uint8 -> nearest good forms."""
+        began = time.perf_counter()
+        images = prepare(pixels, self.run.config.normalize).to(self.device)
+        with torch.no_grad():
+            starts = start_codes(self.run, images, self.settings.starts if self.settings.steps else 1)
+            answer, steps, losses = starts[:, 0], np.zeros(len(images), int), np.zeros(len(images))
+            encoder = Residuals.of(images, *self.run.model.generator.expected(answer))
+        if self.settings.steps:
+            found = self._descend(images, starts)
+            answer, steps, losses = found.latent * self.spread + self.mean, found.steps.cpu().numpy(), found.loss.cpu().numpy()
+        with torch.no_grad():
+            forms, log_size = self.run.model.generator.expected(answer)
+        return Projection(forms, Residuals.of(images, forms, log_size), encoder, steps, losses, time.perf_counter() - began)
+
+    def _descend(self, images: Tensor, starts: Tensor) -> Descent:
+        s, judge = self.settings, self.run.model.discriminator
+
+        def decode(whitened: Tensor) -> Tensor:
+            return self.run.model.generator(whitened * self.spread + self.mean)
+
+        def loss(form: Tensor, image: Tensor, whitened: Tensor) -> Tensor:
+            total = pyramid_l1(form, image) + s.prior * (whitened**2).mean(1)
+            if s.features:
+                with torch.no_grad():
+                    _, wanted = judge(image)
+                total = total + s.features * feature_distance(judge(form)[1], wanted)
+            return total
+
+        return descend(decode, loss, images, (starts - self.mean) / self.spread, steps=s.steps, rate=s.rate, enough=self.enough)
+
+    def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> Calibration:
+        """From good photographs alone. Raises InputError where they are too few for ``alpha``."""
+        check_alpha(alpha, len(photographs))
+        self.calibration, self.enough = None, None
+        pixels = np.stack([p.pixels for p in photographs])
+        with progress(len(pixels) * (2 if self.settings.steps else 1), "calibrating", "images") as advance:
+            if self.settings.steps:  # first, what a good part's residual is; then as inspection will: stopping there
+                losses = np.concatenate([p.losses for p in self._projections(pixels, advance)])
+                self.enough = float(np.quantile(losses, ENOUGH))
+            projections = list(self._projections(pixels, advance))
+        maps, noise = _leave_one_out(_joined([p.residuals for p in projections]))
+        _, encoder_noise = _leave_one_out(_joined([p.encoder for p in projections]))
+        own = scores(maps)
+        level = float(np.quantile(maps, 0.999))
+        self.calibration = Calibration(
+            Conformal(np.sort(own), alpha),
+            noise,
+            encoder_noise,
+            level,
+            self.enough,
+            self.settings,
+            run_id(self.run),
+            [p.path.name for p in photographs],
+        )
+        return self.calibration
+
+    def _projections(self, pixels: np.ndarray, advance: Callable[..., None]) -> Iterator[Projection]:
+        for start in range(0, len(pixels), CHUNK):
+            yield self.project(pixels[start : start + CHUNK])
+            advance(min(CHUNK, len(pixels) - start))
+
+    def inspect(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Inspection, np.ndarray, np.ndarray]]:
+        """For each photograph: its Inspection, its anomaly map (S, S) float32, and its nearest form (S, S) float32 in grey [0, 1].
+
+        Raises InputError where the run is not calibrated.
+        """
+        if self.calibration is None:
+            raise InputError(
+                self.run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {self.run.folder}"
+            )
+        for chunk in _chunks(photographs):
+            projection = self.project(np.stack([p.pixels for p in chunk]))
+            maps = self.calibration.noise.maps(projection.residuals)
+            encoder = scores(self.calibration.encoder_noise.maps(projection.encoder))
+            views = self.namer.nearest(projection.forms)
+            forms = _shown(projection)
+            for i, photograph in enumerate(chunk):
+                yield (
+                    self._report(
+                        photograph, maps[i], float(encoder[i]), int(views[i]), int(projection.steps[i]), projection.seconds / len(chunk)
+                    ),
+                    maps[i],
+                    forms[i],
+                )
+
+    def _report(
+        self, photograph: Photograph, anomaly: np.ndarray, encoder_score: float, view: int, steps: int, seconds: float
+    ) -> Inspection:
+        conformal = self.calibration.conformal
+        score = float(scores(anomaly[None])[0])
+        verdict = conformal.verdict(score)
+        found = []
+        if verdict != "pass":
+            ids = self.namer.ids(view)
+            level = min(self.calibration.level, float(anomaly.max()) * 0.999)
+            found = [_region(r, anomaly, self.namer.name(r, anomaly, ids), photograph) for r in regions(anomaly, level)]
+        return Inspection(
+            str(photograph.path),
+            score,
+            conformal.p_value(score),
+            conformal.threshold,
+            verdict,
+            found,
+            self.run.bank.scenes[view]["scene"],
+            steps,
+            round(1e3 * seconds, 3),
+            self.run.folder.name,
+            encoder_score,
+        )
+
+
+def _region(region: np.ndarray, anomaly: np.ndarray, name: str | None, photograph: Photograph) -> dict[str, Any]:
+    ys, xs = np.nonzero(region)
+    box = photograph.own_box((int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1))
+    return {
+        "feature": name,
+        "bbox": box,
+        "area_px": round(float(region.sum()) * photograph.scale**2, 1),
+        "score": round(float(anomaly[region].max()), 4),
+        "deviation_mm": None,
+    }
+
+
+def _shown(projection: Projection) -> np.ndarray:
+    """(B, S, S) float32: the forms in their photographs' own grey, [0, 1]."""
+    return (projection.forms[:, 0].float() * 0.25 + 0.5).clamp(0, 1).cpu().numpy()
+
+
+def _leave_one_out(residuals: Residuals) -> tuple[np.ndarray, Noise]:
+    """Each image's map by the noise of the others, and the noise of all."""
+    parts = Noise.of(residuals)
+    total = parts.total()
+    if len(residuals.size) == 1:
+        return total.maps(residuals), total
+    maps = [
+        total.without(parts, i).maps(Residuals(residuals.size[i : i + 1], residuals.expected[i : i + 1]))
+        for i in range(len(residuals.size))
+    ]
+    return np.concatenate(maps), total
+
+
+def _joined(found: list[Residuals]) -> Residuals:
+    return Residuals(np.concatenate([r.size for r in found]), np.concatenate([r.expected for r in found]))
+
+
+def _chunks(photographs: Sequence[Photograph]) -> Iterable[Sequence[Photograph]]:
+    for start in range(0, len(photographs), CHUNK):
+        yield photographs[start : start + CHUNK]
+
+
+def device_for(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise InputError(
+            "--device",
+            f'found "{name}"' if name != "cuda" else "this machine has no CUDA device",
+            wanted="auto, cpu or cuda" if name != "cuda" else "auto or cpu",
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def run_id(run: Run) -> str:
+    """Changes whenever the run's weights do: a calibration holds for these alone."""
+    return fingerprint(sha256(run.folder / "model.safetensors"))
+
+
+def save_calibration(run: Run, calibration: Calibration, path: Path | None = None) -> Path:
+    """Into the run folder, or another ``path``."""
+    write_json(path or run.folder / CALIBRATION, calibration.json())
+    return path or run.folder / CALIBRATION
+
+
+def load_calibration(run: Run, path: Path | None = None) -> Calibration:
+    """Raises InputError where the run has none, or one of other weights or of a newer format."""
+    path = path or run.folder / CALIBRATION
+    if not path.exists():
+        raise InputError(run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
+    data = read_json(path, "a calibration")
+    if data.get("format", 0) > FORMAT:
+        raise InputError(path, f"found format {data['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect")
+    if data.get("run") != run_id(run):
+        raise InputError(path, "belongs to other weights than the run's", step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
+    return Calibration.of(data)
+
+
+def write_lines(path: Path, inspections: Iterable[Inspection]) -> None:
+    write(path, "".join(json.dumps(i.json(), allow_nan=False) + "\n" for i in inspections))

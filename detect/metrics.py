@@ -1,0 +1,90 @@
+"""Figures of a detector: image and pixel AUROC, AUPRO, F1max, TPR at 1 % FPR, bootstrap intervals. What a set cannot tell is None."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import rankdata
+
+BOOTSTRAPS = 1000
+
+
+def auroc(good: np.ndarray, bad: np.ndarray) -> float | None:
+    """P(a bad score is above a good one), ties half: the Mann-Whitney statistic. (n,), (m,) -> [0, 1]."""
+    good, bad = np.ravel(good), np.ravel(bad)
+    if not len(good) or not len(bad):
+        return None
+    ranks = rankdata(np.concatenate([good, bad]))[len(good) :]
+    return float((ranks.sum() - len(bad) * (len(bad) + 1) / 2) / len(good) / len(bad))
+
+
+def auroc_interval(good: np.ndarray, bad: np.ndarray, *, seed: int = 0, level: float = 0.95) -> tuple[float, float] | None:
+    """Percentile bootstrap over images, good and bad resampled apart."""
+    if not len(good) or not len(bad):
+        return None
+    rng = np.random.default_rng(seed)
+    wins = (bad[:, None] > good[None, :]) + 0.5 * (bad[:, None] == good[None, :])  # (m, n): AUROC is its mean
+    draws = np.empty(BOOTSTRAPS)
+    for i in range(BOOTSTRAPS):
+        weight_bad = np.bincount(rng.integers(0, len(bad), len(bad)), minlength=len(bad))
+        weight_good = np.bincount(rng.integers(0, len(good), len(good)), minlength=len(good))
+        draws[i] = weight_bad @ wins @ weight_good / len(bad) / len(good)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def tpr_at(good: np.ndarray, bad: np.ndarray, fpr: float = 0.01) -> float | None:
+    """The share of bad above the threshold that at most ``fpr`` of the good exceed; None where there are too few good to say."""
+    if not len(bad) or len(good) * fpr < 1:
+        return None
+    threshold = np.sort(good)[::-1][int(np.floor(len(good) * fpr))]
+    return float((bad > threshold).mean())
+
+
+def f1_max(good: np.ndarray, bad: np.ndarray) -> float | None:
+    """The best F1 over all thresholds, bad as the positive class."""
+    if not len(good) or not len(bad):
+        return None
+    order = np.argsort(-np.concatenate([good, bad]), kind="stable")
+    scores = np.concatenate([good, bad])[order]
+    hits = np.cumsum(np.r_[np.zeros(len(good)), np.ones(len(bad))][order])
+    last = np.r_[scores[1:] != scores[:-1], True]  # thresholds fall between different scores only
+    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + len(bad))
+    return float(f1[last].max())
+
+
+def pixel_auroc(maps: np.ndarray, masks: np.ndarray) -> float | None:
+    """(n, H, W) anomaly maps and bool masks -> AUROC over all their pixels."""
+    return auroc(maps[~masks], maps[masks])
+
+
+def aupro(maps: np.ndarray, masks: np.ndarray, limit: float = 0.3) -> float | None:
+    """Area under the per-region overlap up to the false-positive rate ``limit``, as a share of it (Bergmann et al. 2021, MVTec AD).
+
+    A region is an 8-connected component of a mask; each counts the same, whatever its size.
+    """
+    outside = np.sort(maps[~masks])[::-1]
+    regions = []
+    for values, mask in zip(maps, masks, strict=True):
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        regions += [np.sort(values[labels == k]) for k in range(1, count + 1)]
+    if not regions or not len(outside):
+        return None
+    # every threshold at which a new outside pixel falls in, thinned to 2000
+    steps = np.unique(np.linspace(0, int(np.ceil(limit * len(outside))), 2001).astype(int))
+    steps = steps[steps <= len(outside)]
+    thresholds = np.concatenate([[np.inf], outside])[steps]
+    fpr = np.searchsorted(-outside, -thresholds, side="right") / len(outside)
+    overlap = np.mean([1 - np.searchsorted(r, thresholds, side="left") / len(r) for r in regions], axis=0)
+    end = np.interp(limit, fpr, overlap)
+    keep = fpr < limit
+    x, y = np.r_[0.0, fpr[keep], limit], np.r_[0.0 if not keep.any() else overlap[keep][0], overlap[keep], end]
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / limit)
+
+
+def named_right(names: Sequence[str | None], truths: Sequence[Sequence[str]]) -> float | None:
+    """The share of named regions whose sub-component is among the true ones; an empty truth (the whole part) does not count."""
+    judged = [name in truth for name, truth in zip(names, truths, strict=True) if truth]
+    return float(np.mean(judged)) if judged else None

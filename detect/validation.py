@@ -1,0 +1,222 @@
+"""A labelled folder in, figures out: metrics.json, inspections.jsonl, overlays and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cad.command import progress
+from cad.errors import InputError
+from cad.files import write, write_json
+from detect.inspection import Detector, Inspection, write_lines
+from detect.metrics import aupro, auroc, auroc_interval, f1_max, named_right, pixel_auroc, tpr_at
+from detect.photographs import Photograph, find_images, read
+from detect.pictures import overlay
+from synth.dataset import SAMPLES, Sample
+
+FORMAT = 1
+WORST = 6  # pictures of the worst misses, and of the worst false alarms
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One inspected image with all that is known of it. ``truth``: the sub-components that a verdict may name (empty: unknown)."""
+
+    label: str
+    inspection: Inspection
+    anomaly: np.ndarray
+    mask: np.ndarray | None = None
+    truth: tuple[str, ...] = ()
+    defect: dict[str, Any] | None = None
+
+    @property
+    def severity(self) -> float | None:
+        return self.defect["severity"] if self.defect else None
+
+    @property
+    def magnitude(self) -> float:
+        """How far from good: a stretch's distance from 1 counts, anything else's severity from 0."""
+        severity = self.defect["severity"]
+        return abs(np.log(severity)) if self.defect["kind"] == "scale" else abs(severity)
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """All cases of a folder; ``pictures`` are overlays of the worst of them."""
+
+    cases: list[Case]
+    detector: Detector
+    folder: Path
+    hidden: int = 0
+    pictures: dict[str, list[tuple[str, Image.Image]]] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted({c.label for c in self.cases if c.label != "good"})
+
+    def scores(self, keep: Callable[[Case], bool], which: str = "score") -> np.ndarray:
+        return np.array([getattr(c.inspection, which) for c in self.cases if keep(c)], float)
+
+
+def validate(detector: Detector, folder: str | Path) -> Validation:
+    """Inspects ``FOLDER/test/good`` and ``FOLDER/test/<class>``; a dataset's hidden defects do not count.
+
+    Raises InputError where the folder has no test/good or no images.
+    """
+    folder = Path(folder)
+    if not (folder / "test" / "good").is_dir():
+        raise InputError(folder, "has no test/good", wanted="FOLDER/test/good and FOLDER/test/<class>, as MVTec AD has them")
+    known = _samples(folder)
+    plan = [(d.name, path) for d in sorted((folder / "test").iterdir()) if d.is_dir() for path in find_images(d)]
+    hidden = {p for _, p in plan if (s := known.get(_key(p))) is not None and s.hidden}
+    plan = [(label, path) for label, path in plan if path not in hidden]
+    size = detector.run.config.size
+    cases: list[Case] = []
+    with progress(len(plan), "inspecting", "images") as advance:
+        for start in range(0, len(plan), 64):
+            part = plan[start : start + 64]
+            photographs = [read(path, size) for _, path in part]
+            for (label, path), photograph, (inspection, anomaly, _) in zip(part, photographs, detector.inspect(photographs), strict=True):
+                cases.append(_case(label, path, photograph, inspection, anomaly, known.get(_key(path)), folder))
+                advance(1)
+    result = Validation(cases, detector, folder, len(hidden))
+    result.pictures.update(_worst(result))
+    return result
+
+
+def write_validation(result: Validation, output: str | Path) -> dict[str, Any]:
+    """metrics.json, inspections.jsonl and report.html below ``output``; returns the metrics."""
+    from detect.report import validation_page
+
+    output = Path(output)
+    figures = metrics(result)
+    write_lines(output / "inspections.jsonl", (c.inspection for c in result.cases))
+    write_json(output / "metrics.json", figures)
+    write(output / "report.html", validation_page(result, figures))
+    return figures
+
+
+def metrics(result: Validation) -> dict[str, Any]:
+    """The contract's metrics.json; ``overall`` is all classes against good."""
+    good = [c for c in result.cases if c.label == "good"]
+    milliseconds = {
+        "good": [c.inspection.milliseconds for c in good],
+        "defective": [c.inspection.milliseconds for c in result.cases if c.label != "good"],
+    }
+    return {
+        "format": FORMAT,
+        "run": result.detector.run.folder.name,
+        "alpha": result.detector.calibration.conformal.alpha,
+        "calibrated_on": len(result.detector.calibration.conformal.scores),
+        "good": {
+            "n": len(good),
+            "rejected": share([c.inspection.verdict == "fail" for c in good]),
+            "unsure": share([c.inspection.verdict == "unsure" for c in good]),
+        },
+        "classes": {label: class_figures(good, [c for c in result.cases if c.label == label]) for label in result.labels},
+        "overall": class_figures(good, [c for c in result.cases if c.label != "good"]),
+        "hidden": result.hidden,
+        "milliseconds": {k: {"median": _quantile(v, 0.5), "p95": _quantile(v, 0.95)} for k, v in milliseconds.items()},
+    }
+
+
+def class_figures(good: list[Case], bad: list[Case]) -> dict[str, Any]:
+    """All figures of one class (or severity) of cases against the good ones."""
+    a, b = (np.array([c.inspection.score for c in cases], float) for cases in (good, bad))
+    masked = [c for c in bad if c.mask is not None and c.mask.any()]
+    shown = masked + [c for c in good if c.mask is not None] if masked else []
+    interval = auroc_interval(a, b)
+    stack = (np.stack([c.anomaly for c in shown]), np.stack([c.mask for c in shown])) if shown else None
+    found = [c for c in bad if c.inspection.verdict == "fail" and c.inspection.regions]
+    return {
+        "n": len(bad),
+        "image_auroc": auroc(a, b),
+        "image_auroc_low": interval[0] if interval else None,
+        "image_auroc_high": interval[1] if interval else None,
+        "encoder_auroc": auroc(*(np.array([c.inspection.encoder_score for c in cases], float) for cases in (good, bad))),
+        "tpr_at_1fpr": tpr_at(a, b),
+        "f1_max": f1_max(a, b),
+        "rejected": share([c.inspection.verdict == "fail" for c in bad]),
+        "pixel_auroc": pixel_auroc(*stack) if stack else None,
+        "aupro": aupro(*stack) if stack else None,
+        "named_right": named_right([c.inspection.regions[0]["feature"] for c in found], [c.truth for c in found]),
+    }
+
+
+def severity_table(result: Validation, bins: int = 3) -> list[dict[str, Any]]:
+    """A row for each class and third of its severities (each value where there are no more than ``bins``), mildest first."""
+    rows, good = [], [c for c in result.cases if c.label == "good"]
+    for label in result.labels:
+        cases = sorted((c for c in result.cases if c.label == label and c.defect), key=Case.magnitude.fget)
+        values = list(dict.fromkeys(c.severity for c in cases))
+        groups = (
+            [[c for c in cases if c.severity == v] for v in values]
+            if len(values) <= bins
+            else [[cases[k] for k in part] for part in np.array_split(np.arange(len(cases)), bins)]
+        )
+        for group in (g for g in groups if g):
+            low, high = group[0].severity, group[-1].severity
+            rows.append({"class": label, "from": low, "to": high, "unit": group[0].defect["unit"], **class_figures(good, group)})
+    return rows
+
+
+def share(values: list[bool]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _case(
+    label: str, path: Path, photograph: Photograph, inspection: Inspection, anomaly: np.ndarray, sample: Sample | None, folder: Path
+) -> Case:
+    mask_file = folder / "ground_truth" / label / f"{path.stem}_mask.png"
+    size = len(photograph.pixels)
+    mask = None
+    if label == "good":
+        mask = np.zeros((size, size), bool) if (folder / "ground_truth").is_dir() else None
+    elif mask_file.exists():
+        mask = read(mask_file, size).pixels[..., 0] > 127
+    defect = sample.defect if sample else None
+    return Case(label, inspection, anomaly, mask, tuple(defect["features"]) if defect else (), defect)
+
+
+def _samples(folder: Path) -> dict[str, Sample]:
+    """What a dataset of ours says of its images; nothing for another's folder."""
+    if not (folder / SAMPLES).exists():
+        return {}
+    return {s.image: s for line in (folder / SAMPLES).read_text(encoding="utf-8").splitlines() if (s := Sample.of(line)).split == "test"}
+
+
+def _key(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _worst(result: Validation) -> dict[str, list[tuple[str, Image.Image]]]:
+    """Overlays of the good with the highest scores, and of each class's lowest and highest."""
+    groups = {"highest good": sorted((c for c in result.cases if c.label == "good"), key=lambda c: -c.inspection.score)[:WORST]}
+    for label in result.labels:
+        cases = sorted((c for c in result.cases if c.label == label), key=lambda c: c.inspection.score)
+        groups[f"lowest {label}"], groups[f"highest {label}"] = cases[:WORST], cases[::-1][:WORST]
+    detector, drawn = result.detector, {}
+    for name, cases in groups.items():
+        photographs = [read(c.inspection.image, detector.run.config.size) for c in cases]
+        drawn[name] = [
+            (_caption(i), overlay(p, form, anomaly, i, detector.calibration))
+            for p, (i, anomaly, form) in zip(photographs, detector.inspect(photographs), strict=True)
+        ]
+    return drawn
+
+
+def _caption(inspection: Inspection) -> str:
+    where = inspection.regions[0]["feature"] if inspection.regions else None
+    return (
+        f"{'/'.join(Path(inspection.image).parts[-2:])}: {inspection.verdict}, score {inspection.score:.2f}, p {inspection.p_value:.3f}"
+        + (f", on {where}" if where else "")
+    )
+
+
+def _quantile(values: list[float], q: float) -> float | None:
+    return round(float(np.quantile(values, q)), 3) if values else None

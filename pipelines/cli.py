@@ -1,0 +1,82 @@
+"""formspect run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cad.command import SETTINGS, json_option, result, run, seed_option
+from cad.part import load
+
+OUT = Path("out")
+
+
+@click.group(context_settings=SETTINGS)
+@click.version_option(package_name="formspect")
+def formspect() -> None:
+    """From a part file to a calibrated detector of shape defects, and a report of what it can do."""
+
+
+@formspect.command(name="run")
+@click.argument("part")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where everything goes.  [default: out/<part>]")
+@click.option("--real", type=click.Path(path_type=Path), metavar="FOLDER", help="Photographs: calibrate/good, test/good and test/<class>.")
+@click.option("-n", "--views", type=click.IntRange(1), default=16000, metavar="N", help="Good views to train on.")
+@click.option("--test", type=click.IntRange(1), default=120, metavar="N", help="Held-out views of good parts, and of each defect.")
+@click.option("--calibration", type=click.IntRange(1), default=200, metavar="N", help="Good views to calibrate the synthetic figures on.")
+@click.option("--severity", multiple=True, metavar="DEFECT=V,V...", help="Test these severities instead of the file's range.")
+@click.option("--size", type=click.IntRange(32, 512), default=64, metavar="PX", help="Of the square images.")
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the training views.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    metavar="M",
+    help="Stop training after so long; the result then depends on the machine.",
+)
+@click.option("--width", type=click.IntRange(8, 512), metavar="N", help="Channels of the networks' finest layer.")
+@click.option("--batch", type=click.IntRange(2), metavar="N", help="Images a step.")
+@click.option("--normalize", type=click.Choice(["standard", "none"]), help="standard: the networks see neither brightness nor contrast.")
+@click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
+@click.option("--jobs", type=click.IntRange(1), metavar="J", help="Processes that render.  [default: all cores]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where training and descent compute.")
+@seed_option
+@json_option
+def run_all(
+    part: str,
+    output: Path | None,
+    real: Path | None,
+    views: int,
+    test: int,
+    calibration: int,
+    severity: tuple[str, ...],
+    size: int,
+    alpha: float,
+    jobs: int | None,
+    device: str,
+    seed: int,
+    as_json: bool,
+    **training: object,
+) -> None:
+    """All stages for PART, skipping what is up to date: render, train, calibrate, validate, report.
+
+    Example: formspect run cad/parts/hex_nut.yaml --real photos
+    """
+    from detect.calibrate import check_alpha
+    from pipelines.end_to_end import Plan
+    from pipelines.end_to_end import run as run_stages
+    from synth.cli import severities
+    from synth.sampling import Recipe
+
+    loaded = load(part)
+    check_alpha(alpha, calibration)
+    recipe = Recipe(views, test, size=size, seed=seed, severities=severities(severity))
+    plan = Plan(recipe, calibration, {k: v for k, v in training.items() if v is not None}, alpha, real, device, jobs)
+    facts = run_stages(loaded, output or OUT / loaded.name, plan)
+    result(
+        facts, as_json, f"report: {facts['report']}  ({facts['total_seconds']:.0f} s of work, {len(facts['skipped'])} stages up to date)"
+    )
+
+
+def main() -> None:
+    run(formspect)

@@ -1,0 +1,167 @@
+"""All stages in order, each skipped when its inputs have not changed: part -> views -> run -> calibration -> figures -> report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cad.command import say
+from cad.errors import InputError
+from cad.files import fingerprint, read_json, sha256, write_json
+from cad.part import Part
+from synth.sampling import Recipe
+
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``formspect run`` does. ``calibration``: good views rendered for calibrating the synthetic figures."""
+
+    recipe: Recipe
+    calibration: int
+    training: dict[str, Any]
+    alpha: float = 0.05
+    real: Path | None = None
+    device: str = "auto"
+    jobs: int | None = None
+
+
+@dataclass
+class Stages:
+    """Remembers what each stage was made from and how long it took."""
+
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        path = self.folder / STATE
+        self.state = read_json(path, "the state of a pipeline") if path.exists() else {}
+
+    def run(self, name: str, made_from: Any, outputs: list[Path], work: Callable[[], Any]) -> None:
+        """``work()`` unless ``made_from`` is as last time and every output is still there."""
+        key = fingerprint([version("formspect"), made_from])
+        if self.state.get(name, {}).get("key") == key and all(p.exists() for p in outputs):
+            self.seconds[name] = self.state[name]["seconds"]
+            self.skipped.append(name)
+            say(f"{name:<12} up to date")
+            return
+        start = time.perf_counter()
+        work()
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+        self.state[name] = {"key": key, "seconds": self.seconds[name]}
+        write_json(self.folder / STATE, self.state)
+        say(f"{name:<12} {self.seconds[name]:.1f} s")
+
+
+def run(part: Part, folder: str | Path, plan: Plan) -> dict[str, Any]:
+    """Runs the stages into ``folder`` and returns {report, seconds, skipped}. Raises InputError for mistakes in any stage."""
+    folder = Path(folder)
+    _check_folder(folder)
+    if plan.real is not None:
+        _check_real(plan.real)
+    stages = Stages(folder)
+    data, views, made = folder / "data", folder / "calibration", folder / "run"
+    recipe = plan.recipe.json()
+    stages.run(
+        "render",
+        [part.text, recipe, plan.calibration],
+        [data / "manifest.json", views / "manifest.json"],
+        lambda: _render(part, data, views, plan),
+    )
+    learned = [sha256(data / "samples.jsonl"), sha256(views / "samples.jsonl"), plan.training]
+    stages.run("train", learned, [made / "config.yaml"], lambda: _train(data, made, plan))
+    weights = sha256(made / "model.safetensors")
+    outputs = [folder / "synthetic" / n for n in ("section.json", "metrics.json", "calibration.json")]
+    stages.run(
+        "validate",
+        [weights, learned, plan.alpha],
+        outputs,
+        lambda: _validate(made, views / "train" / "good", data, folder / "synthetic", plan),
+    )
+    if plan.real is not None:
+        files = sorted((p.relative_to(plan.real).as_posix(), sha256(p)) for p in plan.real.rglob("*") if p.is_file())
+        outputs = [folder / "real" / n for n in ("section.json", "metrics.json", "calibration.json", "baseline.json")]
+        stages.run("real", [weights, files, plan.alpha], outputs, lambda: _real(made, folder / "real", plan))
+    page = folder / "report.html"
+    sections = [sha256(folder / n / "section.json") for n in ("synthetic", "real") if (n == "synthetic" or plan.real)]
+    stages.run("report", [part.text, weights, sections, str(plan.real)], [page], lambda: _report(part, folder, plan, stages))
+    return {
+        "report": str(page),
+        "seconds": stages.seconds,
+        "skipped": stages.skipped,
+        "total_seconds": round(sum(v for k, v in stages.seconds.items() if k not in stages.skipped), 1),
+    }
+
+
+def _render(part: Part, data: Path, views: Path, plan: Plan) -> None:
+    from synth.render import render
+
+    render(part, data, plan.recipe, jobs=plan.jobs, replace=True)
+    other = Recipe(
+        plan.calibration, 0, plan.recipe.size, plan.recipe.samples, plan.recipe.seed + 1
+    )  # another seed: views that nobody trains or tests on
+    render(part, views, other, jobs=plan.jobs, replace=True)
+
+
+def _train(data: Path, made: Path, plan: Plan) -> None:
+    from synth.dataset import open_dataset
+    from train.cli import config_for
+    from train.fit import fit
+    from train.runs import RunFolder, data_fingerprint
+
+    opened = open_dataset(data)
+    config = config_for(opened.size, seed=plan.recipe.seed, **plan.training)
+    target = RunFolder(made, config, data_fingerprint(opened))
+    if not target.is_done(replace=True):
+        fit(opened, target, config, device=plan.device)
+
+
+def _validate(made: Path, good: Path, folder: Path, output: Path, plan: Plan) -> None:
+    """Calibrates on ``good``, inspects ``folder``, leaves calibration, figures and the report's section in ``output``."""
+    from detect.inspection import Detector, save_calibration
+    from detect.photographs import find_images, read_all
+    from detect.report import section
+    from detect.validation import validate, write_validation
+    from train.runs import open_run
+
+    opened = open_run(made)
+    detector = Detector(opened, device=plan.device)
+    calibration = detector.calibrate(read_all(find_images(good), opened.config.size), plan.alpha)
+    save_calibration(opened, calibration)
+    save_calibration(opened, calibration, output / "calibration.json")
+    result = validate(detector, folder)
+    write_json(output / "section.json", section(result, write_validation(result, output)))
+
+
+def _real(made: Path, output: Path, plan: Plan) -> None:
+    from pipelines.baselines import colour_baseline
+
+    _validate(made, plan.real / "calibrate" / "good", plan.real, output, plan)
+    write_json(output / "baseline.json", colour_baseline(plan.real))
+
+
+def _report(part: Part, folder: Path, plan: Plan, stages: Stages) -> None:
+    from pipelines.report import write_report
+
+    write_report(part, folder, {**asdict(plan), "real": plan.real and str(plan.real)}, dict(stages.seconds))
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(folder, "is a file", wanted="a folder")
+    ours = (STATE, "data")
+    if folder.exists() and any(folder.iterdir()) and not any((folder / n).exists() for n in ours):
+        raise InputError(folder, "is not empty and holds no pipeline", wanted="a new or empty folder", step="choose another with -o")
+
+
+def _check_real(folder: Path) -> None:
+    """Before an hour of training, not after it."""
+    for name in ("calibrate/good", "test/good"):
+        if not (folder / name).is_dir():
+            raise InputError(folder, f"has no {name}", wanted="calibrate/good, test/good and test/<class>")

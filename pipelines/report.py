@@ -1,0 +1,66 @@
+"""The end-to-end report: one HTML file that opens offline."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cad.files import read_json, write
+from cad.part import Part
+from detect.report import data_uri, environment, new_figure, svg
+from synth.dataset import open_dataset
+from synth.picture import contact_sheet, part_picture
+
+VERSIONS = ("formspect", "torch", "numpy", "scipy", "manifold3d", "numba", "lightning-fabric", "pillow")
+
+
+def write_report(part: Part, folder: Path, plan: dict[str, Any], seconds: dict[str, float]) -> Path:
+    """Gathers what the stages left in ``folder`` into report.html."""
+    log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    grid = sorted((folder / "run" / "samples").glob("*.png"))[-1]
+    real = folder / "real"
+    facts = {
+        "title": f"Formspect: {part.name}",
+        "part": part,
+        "mesh": part.mesh(),
+        "picture": data_uri(part_picture(part, 280)),
+        "sheet": data_uri(contact_sheet(open_dataset(folder / "data", check=False), rows=1).quantize(64)),
+        "curves": svg(_training_curves(log)),
+        "grid": data_uri(_enlarged(grid)),
+        "config": (folder / "run" / "config.yaml").read_text(encoding="utf-8"),
+        "synthetic": read_json(folder / "synthetic" / "section.json", "a section"),
+        "real": read_json(real / "section.json", "a section") if plan["real"] else None,
+        "baseline": read_json(real / "baseline.json", "a baseline") if plan["real"] else None,
+        "plan": plan,
+        "seconds": seconds,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        "machine": f"{platform.machine()}, {platform.system()}",
+    }
+    page = environment("pipelines").get_template("report.html").render(facts)
+    write(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _training_curves(log: list[dict[str, float]]) -> Any:
+    drawn = new_figure(7.5, 3.0)
+    left, right = drawn.subplots(1, 2)
+    left.plot([r["epoch"] for r in log], [r["pyramid"] for r in log])
+    left.set(xlabel="epoch", title="reconstruction loss", yscale="log")
+    for name in ("adversarial", "discriminator", "features"):
+        rows = [r for r in log if name in r]
+        if rows:
+            right.plot([r["epoch"] for r in rows], [r[name] for r in rows], label=name)
+    right.set(xlabel="epoch", title="the game")
+    if right.lines:
+        right.legend(frameon=False)
+    return drawn
+
+
+def _enlarged(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)

@@ -1,0 +1,145 @@
+"""train fit, train list."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from cad.command import SETTINGS, json_option, result, run, say, seed_option
+from cad.errors import InputError
+
+DATA, RUNS = Path("data"), Path("runs")
+MODELS = {
+    "unet-gan": (
+        "U-Net without cross connections in a generator-discriminator game; nearest form by descent (Tiger Analytics, option 2)",
+        "about 500 images a second of 64 px on two cores",
+    )
+}
+
+
+@click.group(context_settings=SETTINGS)
+@click.version_option(package_name="formspect")
+def train() -> None:
+    """Training: the space of good forms."""
+
+
+@train.command()
+@click.argument("dataset", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="RUN", help="The run folder.  [default: runs/<dataset>]"
+)
+@click.option("--model", type=click.Choice(sorted(MODELS)), default="unet-gan", help="What to train.")
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the good training views.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long, whatever the epochs.")
+@click.option("--size", type=int, metavar="PX", help="Of what the networks see.  [default: the dataset's, to the next multiple of 16]")
+@click.option("--latent", type=click.IntRange(2, 1024), metavar="Z", help="Numbers in the narrow waist.")
+@click.option("--width", type=click.IntRange(8, 512), metavar="N", help="Channels of the finest layer.")
+@click.option("--filter", type=click.Choice(["3", "5"]), metavar="PX", help="Filter size of the convolutions.")
+@click.option("--batch-norm/--no-batch-norm", default=None, help="Batch normalisation in encoder and generator.")
+@click.option("--normalize", type=click.Choice(["standard", "none"]), help="standard: each image's grey values to mean 0, deviation 1.")
+@click.option(
+    "--corrupt", type=click.FloatRange(0, 1), metavar="SHARE", help="Share of images that the encoder sees with a patch disturbed."
+)
+@click.option("--adversarial", type=click.FloatRange(0), metavar="W", help="Weight of the game; 0: a plain autoencoder.")
+@click.option("--batch", type=click.IntRange(2), metavar="N", help="Images a step.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Learning rate.")
+@click.option("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed"]), help="auto: bfloat16 where it is quicker.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and stop.")
+@click.option("--force", is_flag=True, help="Replace a run of another config or dataset.")
+@seed_option
+@json_option
+def fit(
+    dataset: Path | None, output: Path | None, device: str, dry_run: bool, force: bool, seed: int, as_json: bool, **options: object
+) -> None:
+    """Trains on the good views of DATASET. Typed again after a kill, it goes on; after it is done, it says so.
+
+    Example: train fit data/notched-cap --minutes 5
+    """
+    from synth.dataset import open_dataset
+
+    folder = dataset or _the_dataset()
+    data = open_dataset(folder)
+    config = config_for(data.size, seed=seed, **options)
+    run_folder = output or RUNS / folder.name
+    if dry_run:
+        import yaml
+
+        result(config.model_dump(), as_json, yaml.safe_dump(config.model_dump(), sort_keys=False).rstrip())
+        return
+    from train.fit import fit as learn
+    from train.runs import RunFolder, data_fingerprint, remove_run
+
+    if force:
+        remove_run(run_folder)
+    target = RunFolder(run_folder, config, data_fingerprint(data))
+    if target.is_done():
+        result({"run": str(run_folder), "trained": False}, as_json, f"{run_folder}: up to date")
+    else:
+        start = time.perf_counter()
+        progress = learn(data, target, config, device=device)
+        loss = progress.history[-1]["pyramid"] if progress.history else None
+        result(
+            {
+                "run": str(run_folder),
+                "trained": True,
+                "steps": progress.step,
+                "seconds": round(time.perf_counter() - start, 1),
+                "loss": loss,
+            },
+            as_json,
+            f"{run_folder}: {progress.step} steps in {progress.seconds:.0f} s",
+        )
+    say(f"next: detect calibrate {folder}/test/good --run {run_folder}")
+
+
+@train.command(name="list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """The models that can be trained: what each learns, and what it costs.
+
+    Example: train list
+    """
+    result(
+        {k: {"learns": what, "cost": cost} for k, (what, cost) in MODELS.items()},
+        as_json,
+        "\n".join(f"{k:<12} {what}; {cost}" for k, (what, cost) in MODELS.items()),
+    )
+
+
+def config_for(size: int, **options: object) -> object:
+    """The validated Config of what was given, the dataset's size where none was. Raises InputError with the option's name."""
+    from pydantic import ValidationError
+
+    from cad.reading import model_error
+    from train.config import Config
+
+    given = {k: v for k, v in options.items() if v is not None}
+    given.setdefault("size", max(32, -(-size // 16) * 16))
+    if "filter" in given:
+        given["filter"] = int(given["filter"])
+    try:
+        return Config(**given)
+    except ValidationError as error:
+        raise model_error(error, "-", Config) from None
+
+
+def _the_dataset() -> Path:
+    from synth.dataset import find_datasets
+
+    found = find_datasets(DATA)
+    if len(found) != 1:
+        raise InputError(
+            "DATASET",
+            "no dataset below data/" if not found else "several datasets below data/",
+            wanted="the one to train on",
+            step="make one: synth render PART" if not found else "name one of " + ", ".join(map(str, found)),
+        )
+    say(f"dataset: {found[0]}")
+    return found[0]
+
+
+def main() -> None:
+    run(train)
