@@ -13,7 +13,7 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(BIN)/formspect run notched_cap --output out/demo
+	$(BIN)/formspect run notched_cap --output out/demo --severity bulge=0.8,1.5,3.0 --severity short-notch=-1.0,-2.5
 
 lint: setup
 	$(BIN)/ruff check .

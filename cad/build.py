@@ -14,6 +14,7 @@ from cad.errors import InputError, nearest
 from cad.expressions import evaluate
 from cad.mesh import Mesh
 from cad.solids import FIELD_SHAPE, SOLIDS, fields
+from cad.views import Direction
 
 Expression = int | float | str
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
@@ -24,9 +25,9 @@ MAX_TRIANGLES = 400_000
 class Repeat(BaseModel):
     """Copies about an axis: of the placed solid about the origin, or, given ``radius``, on a circle about ``at``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     count: Annotated[int, Field(ge=1, le=720)]
-    axis: Literal["x", "y", "z"] | tuple[float, float, float] = "z"
+    axis: Literal["x", "y", "z"] | Direction = "z"
     radius: Expression | None = None
 
     @property
@@ -56,7 +57,7 @@ class Feature(BaseModel):
         if len(operations) != 1:
             raise InputError(key, f"found {' and '.join(operations) or 'no operation'}", wanted="exactly one of add, cut, keep")
         operation, solid = operations[0], entry[operations[0]]
-        if solid not in SOLIDS:
+        if not isinstance(solid, str) or solid not in SOLIDS:
             raise InputError(f"{key}.{operation}", f'found the unknown solid "{solid}"', step=nearest(solid, SOLIDS))
         own, common = fields(solid), ("name", "at", "rotate", "repeat")
         for name in entry:

@@ -265,7 +265,7 @@ def spec_of(entry: Any, key: str) -> Defect:
     """The validated spec from a mapping such as ``{kind: bulge, on: crown, height: [0.5, 3.0], diameter: [4, 10]}``."""
     if not isinstance(entry, dict) or "kind" not in entry:
         raise InputError(key, f"found {entry!r}", wanted="a mapping with a kind")
-    if entry["kind"] not in DEFECTS:
+    if not isinstance(entry["kind"], str) or entry["kind"] not in DEFECTS:
         raise InputError(f"{key}.kind", f'found the unknown kind "{entry["kind"]}"', step=nearest(entry["kind"], DEFECTS))
     from cad.reading import checked
 

@@ -20,7 +20,7 @@ class InputError(Exception):
             line += f"; wanted {wanted}"
         if step:
             line += f" ({step})"
-        super().__init__(" ".join(line.split()))
+        super().__init__(" ".join(line.split()).encode("utf-8", "backslashreplace").decode())  # half a surrogate pair cannot be printed
 
     def inside(self, outer: object) -> InputError:
         """The same error, its place read from further out (``features.2`` becomes ``part.yaml: features.2``)."""
@@ -29,6 +29,6 @@ class InputError(Exception):
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """``did you mean "radius"?`` or, where nothing is near, the known words."""
-    known = sorted(known)
+    known = sorted(map(str, known))
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.55)
     return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from cad.build import Feature, build
 from cad.defects import DEFECTS, Defect, DefectRecord, spec_of
 from cad.errors import InputError, nearest
-from cad.expressions import names_in
+from cad.expressions import CONSTANTS, FUNCTIONS, LARGEST, names_in
 from cad.mesh import Mesh
 from cad.reading import checked, read_yaml
 from cad.views import Views
@@ -60,7 +60,7 @@ class Tolerance:
             parts = [float(match[1]), float(match[2]), float(match[2])]
         else:
             parts = [value, 0.0, 0.0]
-        if not all(isinstance(p, (int, float)) and not isinstance(p, bool) and np.isfinite(p) for p in parts):
+        if not all(isinstance(p, (int, float)) and not isinstance(p, bool) and abs(p) <= LARGEST for p in parts):
             raise InputError(key, f"found {value!r}", wanted=wanted)
         result = cls(*map(float, parts))
         if result.plus < 0 or result.minus < 0:
@@ -112,7 +112,7 @@ class Part:
 
     def features_of(self, dimension: str) -> tuple[str, ...]:
         """The sub-components whose entries read ``dimension``, those that read fewest others first."""
-        users = [f for f in self.features if dimension in names_in([f.values, list(f.at), list(f.rotate)])]
+        users = [f for f in self.features if dimension in names_in([f.values, f.at, f.rotate, f.repeat.radius if f.repeat else 0])]
         return tuple(dict.fromkeys(f.name for f in users))
 
 
@@ -160,13 +160,16 @@ def parse(text: str) -> Part:
     if not isinstance(data["part"], str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", data["part"]):
         raise InputError("part", f"found {data['part']!r}", wanted="a name of letters, digits, - and _")
     dimensions = {name: Tolerance.of(value, f"dimensions.{name}") for name, value in _mapping(data, "dimensions").items()}
+    for name in dimensions:
+        if not isinstance(name, str) or not name.isidentifier() or name in FUNCTIONS or name in CONSTANTS:
+            raise InputError(f"dimensions.{name}", "cannot be a dimension's name", wanted="letters, digits and _, and no function's name")
     if not isinstance(data["features"], list) or not data["features"]:
         raise InputError("features", f"found {data['features']!r}", wanted="a list of at least one entry")
-    features = tuple(checked(Feature.of, entry, f"features.{i}") for i, entry in enumerate(data["features"]))
+    features = tuple(checked(Feature.of, entry, f"features.{i}", Feature) for i, entry in enumerate(data["features"]))
     names = tuple(dict.fromkeys(f.name for f in features))
     defects = {name: checked(spec_of, entry, f"defects.{name}") for name, entry in _mapping(data, "defects").items()}
     for name, spec in defects.items():
-        if name == "good" or not re.fullmatch(r"[A-Za-z0-9][\w-]*", str(name)):
+        if name == "good" or not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
             raise InputError(f"defects.{name}", "cannot be a defect's name", wanted="letters, digits, - and _, and not good")
         spec.refer(names, dimensions, f"defects.{name}")
     views = checked(lambda entry, key: TypeAdapter(Views).validate_python(entry), _mapping(data, "views"), "views", Views)
@@ -187,7 +190,7 @@ def parse(text: str) -> Part:
 
 
 def _mapping(data: dict, key: str) -> dict:
-    value = data.get(key) or {}
+    value = {} if data.get(key) is None else data[key]
     if not isinstance(value, dict):
         raise InputError(key, f"found {value!r}", wanted="a mapping of names")
     return value

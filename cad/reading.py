@@ -13,14 +13,15 @@ from cad.errors import InputError, nearest
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars where 1.1 surprises (``on`` is a word, ``1e-3`` a number), and no key twice."""
+    """YAML 1.2 scalars where 1.1 surprises (``on`` is a word, ``1e-3`` a number, ``010`` and ``1:30`` no numbers), and no key twice."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    k: [(tag, r) for tag, r in v if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")]
+    k: [(tag, r) for tag, r in v if tag.rpartition(":")[2] not in ("bool", "int", "float", "timestamp")]
     for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
@@ -29,8 +30,12 @@ _Loader.add_implicit_resolver(
 
 
 def _no_twins(loader: _Loader, node: yaml.MappingNode) -> dict:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, "found something else than a mapping", node.start_mark)
     seen = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a single word or number", key.start_mark)
         if key.value in seen:
             raise yaml.constructor.ConstructorError(None, None, f'the key "{key.value}" stands here twice', key.start_mark)
         seen.add(key.value)
@@ -49,7 +54,7 @@ def read_yaml(text: str) -> Any:
         raise InputError(
             f"line {mark.line + 1}, column {mark.column + 1}", error.problem or "not YAML", step="mend the YAML there"
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:  # a tag's word can break PyYAML
         raise InputError("file", f"not YAML: {error}") from None
 
 
@@ -63,11 +68,15 @@ def checked(make: Callable[[Any, str], Any], entry: Any, key: str, model: type[B
 
 def model_error(error: ValidationError, key: str, model: type[BaseModel] | None = None) -> InputError:
     """The first complaint of pydantic as one line; ``model`` tells the known keys."""
-    # of a union's alternatives, the one that got furthest into the value is the one that was meant
-    first = max(error.errors(), key=lambda e: len(e["loc"]))
+    # of a union's alternatives, the one that got furthest into the value is the one that was meant; a misspelt key explains a missing one
+    first = max(error.errors(), key=lambda e: (len(e["loc"]), e["type"] == "extra_forbidden"))
     steps, known = [], model
     for step in first["loc"]:
-        if isinstance(step, str) and (step.startswith(("function-", "literal[", "constrained")) or (known and step == known.__name__)):
+        if isinstance(step, str) and (
+            step.startswith(("function-", "literal[", "tuple[", "constrained"))
+            or step in ("int", "float", "str")
+            or (known and step == known.__name__)
+        ):
             continue
         steps.append(str(step))
         found = known.model_fields.get(step) if known and isinstance(step, str) else None

@@ -122,8 +122,7 @@ def revolve(profile: Points, *, chord: float) -> Manifold:
     """``profile`` [[r, z], ...], r at least 0, turned about z: volume 2 pi x area x centroid's r (Pappus)."""
     if any(point[0] < 0 for point in profile):
         raise InputError("profile", "found a negative radius", wanted="r of at least 0 mm in each [r, z]")
-    _section(profile, "profile")
-    return _turned([tuple(p) for p in profile], max(p[0] for p in profile), chord)
+    return Manifold.revolve(_section(profile, "profile"), segments(max(p[0] for p in profile), chord))
 
 
 def gear(module: Number, teeth: Number, height: Number, pressure_angle: Number = 20.0, *, chord: float) -> Manifold:
@@ -131,6 +130,8 @@ def gear(module: Number, teeth: Number, height: Number, pressure_angle: Number =
     positive(module=module, height=height)
     if teeth != int(teeth) or not 6 <= teeth <= 300:
         raise InputError("teeth", f"found {teeth:g}", wanted="a whole number from 6 to 300")
+    if not 10 <= pressure_angle <= 30:
+        raise InputError("pressure_angle", f"found {pressure_angle:g}", wanted="10 to 30 degrees")
     return Manifold.extrude(CrossSection([_gear_outline(module, int(teeth), math.radians(pressure_angle))]), height)
 
 

@@ -27,9 +27,9 @@ Color = tuple[Fraction, Fraction, Fraction]
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors; values are frozen."""
+    """Unknown keys are errors, as are infinite numbers; values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Turn(Strict):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cad.command import SETTINGS, json_option, result, run, seed_option
+from cad.command import SETTINGS, json_option, result, run, say, seed_option
 from cad.part import load
 
 OUT = Path("out")
@@ -76,6 +76,7 @@ def run_all(
     result(
         facts, as_json, f"report: {facts['report']}  ({facts['total_seconds']:.0f} s of work, {len(facts['skipped'])} stages up to date)"
     )
+    say(f"next: detect inspect IMAGE... --run {output or OUT / loaded.name}/run")
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int) 
         return _drawn(sample, item.drawable, scene, np.zeros((recipe.size,) * 2, bool), recipe)
     given = recipe.severities.get(label)
     severity = None if given is None else given[index % len(given)]
-    for attempt in _attempts(part, item, label, recipe, rng, severity):  # noqa: B007 - the last one stands
+    for attempt in _attempts(part, item, label, recipe, rng, severity):
         hidden = bool(attempt[3].sum() < max(1.0, MIN_VISIBLE * attempt[3].size))
         if not hidden or recipe.keep_hidden:
             break

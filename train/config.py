@@ -11,7 +11,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Config(BaseModel):
-    """Defaults are what measured best on the notched cap at 64 px (docs/learned.md)."""
+    """Defaults are what measured best on the notched cap at 64 px, in minutes of two cores."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

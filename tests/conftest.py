@@ -1,0 +1,73 @@
+"""Fixtures: a part, a tiny dataset, a tiny run. Small on purpose: what they are good at is tested, how good is measured elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cad
+from cad.command import run as run_command
+
+SMALL = {"width": 8, "latent": 8, "batch": 16, "epochs": 1, "precision": "32-true"}
+
+
+@pytest.fixture(scope="session")
+def cap() -> cad.Part:
+    return cad.load("notched_cap")
+
+
+@pytest.fixture(scope="session")
+def nut() -> cad.Part:
+    return cad.load("hex_nut")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(cap: cad.Part, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 good views to train on, 8 of each test label, 32 px. Read only: copy it before changing it."""
+    from synth.render import render
+    from synth.sampling import Recipe
+
+    folder = tmp_path_factory.mktemp("dataset") / "cap"
+    render(cap, folder, Recipe(32, 8, size=32), jobs=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(dataset_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained for two steps on that dataset. Read only: copy it before changing it."""
+    from synth.dataset import open_dataset
+    from train.config import Config
+    from train.fit import fit
+    from train.runs import RunFolder, data_fingerprint
+
+    folder = tmp_path_factory.mktemp("run") / "cap"
+    data, config = open_dataset(dataset_folder), Config(size=32, **SMALL)
+    fit(data, RunFolder(folder, config, data_fingerprint(data)), config, device="cpu")
+    return folder
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """``command("cad show cap.yaml")`` -> (exit code, stdout, stderr), as the console script would end."""
+    import importlib
+    import shlex
+    import sys
+
+    def call(line: str) -> tuple[int, str, str]:
+        name, *arguments = shlex.split(line)
+        module = importlib.import_module({"formspect": "pipelines"}.get(name, name) + ".cli")
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_command(getattr(module, name))
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return call

@@ -1,0 +1,106 @@
+"""The documentation, held against the program."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGES = {"cad": "cad", "synth": "synth", "train": "train", "detect": "detect", "formspect": "pipelines"}
+
+
+def groups() -> dict[str, click.Group]:
+    return {name: getattr(importlib.import_module(f"{package}.cli"), name) for name, package in PACKAGES.items()}
+
+
+COMMANDS = {f"{name} {sub}": command for name, group in groups().items() for sub, command in group.commands.items()}
+BLOCKS = [line.strip() for block in re.findall(r"```(?:console|sh|bash)\n(.*?)```", README, re.S) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_stands_in_the_readme(name: str) -> None:
+    assert name in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
+    """The example's options exist: what a user copies is not refused for its words."""
+    command = COMMANDS[name]
+    text = CliRunner().invoke(command, ["--help"]).output
+    found = re.search(r"Example: (.+)", command.help or "")
+    assert found, f"{name} --help has no example"
+    assert "Example:" in text
+    words = shlex.split(found[1].split(" > ")[0])
+    assert " ".join(words[:2]) == name
+    command.make_context(name, words[2:], resilient_parsing=False).close()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+def test_commands_of_the_readme_exist() -> None:
+    """Each line of a shell block that starts with a command of ours parses."""
+    checked = 0
+    for line in BLOCKS:
+        words = shlex.split(line.removeprefix("$ ").split(" #")[0].split(" > ")[0])
+        if len(words) >= 2 and words[0] in PACKAGES:
+            name = " ".join(words[:2])
+            assert name in COMMANDS, line
+            COMMANDS[name].make_context(name, words[2:]).close()
+            checked += 1
+    assert checked >= 8
+
+
+def test_the_readme_names_the_two_commands_and_their_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test", "setup"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, re.M)
+
+
+def test_ci_does_what_the_readme_says() -> None:
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1] == "make test"
+
+
+def test_pictures_of_the_documents_are_there() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).is_file(), f"{document.name}: {target}"
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if not target.startswith(("http:", "https:")):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_citation_names_the_papers() -> None:
+    from cad.reading import read_yaml
+
+    data = read_yaml((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert data["license"] == "Apache-2.0"
+    for reference in data["references"]:
+        assert reference["title"]
+        assert reference["authors"]
+        for path in re.findall(r"\w+/\w+\.py", reference["notes"]):
+            assert (ROOT / path).is_file(), path
+
+
+def test_shelf_parts_are_those_of_the_contract() -> None:
+    """Copies that ship load and name what the README's first picture shows."""
+    import cad
+
+    assert {"hex_nut", "notched_cap"} <= set(cad.shelf())
+    assert cad.load("notched_cap").names == ("skirt", "crown", "cavity", "notch")
