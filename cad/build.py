@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
@@ -139,6 +140,9 @@ def build(
 
 
 _BUILT: OrderedDict[tuple, tuple[Manifold, dict[int, int]]] = OrderedDict()  # steps done -> solid; a defect shares most with its good part
+
+
+atexit.register(_BUILT.clear)  # manifold3d complains of what is still alive when the interpreter goes
 
 
 def _remember(done: tuple, built: tuple[Manifold, dict[int, int]]) -> None:

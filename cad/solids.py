@@ -54,7 +54,9 @@ def cone(radius: Number, top: Number, height: Number, *, chord: float) -> Manifo
     positive(radius=radius, height=height)
     if top < 0:
         raise InputError("top", f"found {top:g}", wanted="a radius of at least 0 mm")
-    return Manifold.cylinder(height, radius, top, segments(max(radius, top), chord))
+    upper = [(top, height)] if top else []
+    # turned as domes are: where both meet, their corners agree to the last digit and no slivers are left
+    return _turned([(0.0, 0.0), (radius, 0.0), *upper, (0.0, height)], max(radius, top), chord)
 
 
 def sphere(radius: Number, *, chord: float) -> Manifold:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from cad.expressions import LARGEST
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if max(map(abs, pair)) > LARGEST:
+        raise ValueError(f"wanted numbers of at most {LARGEST:g}")
     if pair[0] > pair[1]:
         raise ValueError(f"the range is upside down: wanted [{pair[1]:g}, {pair[0]:g}]")
     return pair
 
 
 def _direction(vector: tuple[float, float, float]) -> tuple[float, float, float]:
-    if not np.linalg.norm(vector) > 0:
-        raise ValueError("wanted a vector that is not zero")
+    if not 1 / LARGEST <= math.hypot(*vector) <= LARGEST:
+        raise ValueError(f"wanted a vector of a length between {1 / LARGEST:g} and {LARGEST:g}")
     return vector
 
 
@@ -48,7 +52,7 @@ class Camera(Strict):
     """
 
     projection: Literal["orthographic", "perspective"] = "orthographic"
-    field: Annotated[float, Field(gt=0)] | None = None
+    field: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
     angle: Annotated[float, Field(gt=0, lt=150)] | None = None
     fill: Range | None = None
     offset: Annotated[float, Field(ge=0, le=0.5)] = 0.0

@@ -60,6 +60,6 @@ class Conformal:
 
     def verdict(self, score: float) -> str:
         """``fail``: p at most alpha. ``unsure``: not rejected, but with so few good images the true threshold may lie below it. ``pass``."""
-        if self.p_value(score) <= self.alpha:
+        if not score <= self.threshold:  # what is no number fails too
             return "fail"
         return "unsure" if score > self.doubt() else "pass"

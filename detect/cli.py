@@ -120,9 +120,10 @@ def validate(folder: Path, run_folder: Path | None, output: Path, recalibrate: b
     from detect.inspection import Detector, load_calibration, save_calibration
     from detect.photographs import find_images, read_all
     from detect.report import figure
+    from detect.validation import check_layout, write_validation
     from detect.validation import validate as inspect_all
-    from detect.validation import write_validation
 
+    check_layout(folder)
     opened = _open(run_folder)
     if recalibrate:
         detector = Detector(opened, device=device)

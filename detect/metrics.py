@@ -72,15 +72,16 @@ def aupro(maps: np.ndarray, masks: np.ndarray, limit: float = 0.3) -> float | No
         regions += [np.sort(values[labels == k]) for k in range(1, count + 1)]
     if not regions or not len(outside):
         return None
-    # every threshold at which a new outside pixel falls in, thinned to 2000
-    steps = np.unique(np.linspace(0, int(np.ceil(limit * len(outside))), 2001).astype(int))
-    steps = steps[steps <= len(outside)]
-    thresholds = np.concatenate([[np.inf], outside])[steps]
-    fpr = np.searchsorted(-outside, -thresholds, side="right") / len(outside)
-    overlap = np.mean([1 - np.searchsorted(r, thresholds, side="left") / len(r) for r in regions], axis=0)
+    # every threshold at which new outside pixels fall in, thinned to 2000: the curve's point just above it, and the one at it
+    steps = np.unique(np.linspace(0, min(np.ceil(limit * len(outside)), len(outside) - 1), 2000).astype(int))
+    thresholds = np.unique(outside[steps])[::-1]
+    fpr = np.stack([np.searchsorted(-outside, -thresholds, side) for side in ("left", "right")], 1).ravel() / len(outside)
+    overlap = np.mean(
+        [[1 - np.searchsorted(r, thresholds, side) / len(r) for side in ("right", "left")] for r in regions], axis=0
+    ).T.ravel()
     end = np.interp(limit, fpr, overlap)
     keep = fpr < limit
-    x, y = np.r_[0.0, fpr[keep], limit], np.r_[0.0 if not keep.any() else overlap[keep][0], overlap[keep], end]
+    x, y = np.r_[fpr[keep], limit], np.r_[overlap[keep], end]
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / limit)
 
 

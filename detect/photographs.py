@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from cad.errors import InputError
 from train.images import resized
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-SMALLEST, LARGEST = 16, 100_000_000  # px a side; px in all
+SMALLEST, LONGEST, LARGEST = 16, 20_000, 100_000_000  # px a side; px a side, for it is padded to a square; px in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +49,14 @@ def read(path: str | Path, size: int) -> Photograph:
     """8- and 16-bit, grey, palette, RGBA (over black) and EXIF-rotated files alike. Raises InputError for what is no usable image."""
     path = Path(path)
     try:
-        with Image.open(path) as image:
+        with _quiet(), Image.open(path) as image:
             width, height = image.size
             if width * height > LARGEST:
                 raise InputError(
                     path, f"is {width} x {height} px", wanted=f"at most {LARGEST // 10**6} megapixels", step="crop to the part"
                 )
+            if max(width, height) > LONGEST:
+                raise InputError(path, f"is {width} x {height} px", wanted=f"at most {LONGEST} px a side", step="crop to the part")
             if min(width, height) < SMALLEST:
                 raise InputError(path, f"is {width} x {height} px", wanted=f"at least {SMALLEST} px a side")
             pixels = _rgb(ImageOps.exif_transpose(image))
@@ -85,12 +89,20 @@ def read_all(paths: Iterable[str | Path], size: int) -> list[Photograph]:
     return [read(p, size) for p in paths]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of large and of broken files: they are refused here, or read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
 def _rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image).astype(np.float64)
         top = values.max(initial=0.0)
         full = 1.0 if image.mode == "F" and top <= 1 else 255.0 if top <= 255 else 65535.0
-        return np.repeat(np.clip(values / full * 255, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(np.rint(np.clip(values / full * 255, 0, 255)).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB"))

@@ -69,8 +69,7 @@ def validate(detector: Detector, folder: str | Path) -> Validation:
     Raises InputError where the folder has no test/good or no images.
     """
     folder = Path(folder)
-    if not (folder / "test" / "good").is_dir():
-        raise InputError(folder, "has no test/good", wanted="FOLDER/test/good and FOLDER/test/<class>, as MVTec AD has them")
+    check_layout(folder)
     known = _samples(folder)
     plan = [(d.name, path) for d in sorted((folder / "test").iterdir()) if d.is_dir() for path in find_images(d)]
     hidden = {p for _, p in plan if (s := known.get(_key(p))) is not None and s.hidden}
@@ -87,6 +86,12 @@ def validate(detector: Detector, folder: str | Path) -> Validation:
     result = Validation(cases, detector, folder, len(hidden))
     result.pictures.update(_worst(result))
     return result
+
+
+def check_layout(folder: Path) -> None:
+    """Raises InputError where the folder has no test/good."""
+    if not (folder / "test" / "good").is_dir():
+        raise InputError(folder, "has no test/good", wanted="FOLDER/test/good and FOLDER/test/<class>, as MVTec AD has them")
 
 
 def write_validation(result: Validation, output: str | Path) -> dict[str, Any]:

@@ -104,3 +104,42 @@ def test_shelf_parts_are_those_of_the_contract() -> None:
 
     assert {"hex_nut", "notched_cap"} <= set(cad.shelf())
     assert cad.load("notched_cap").names == ("skirt", "crown", "cavity", "notch")
+
+
+def test_the_part_file_page_names_every_word_of_the_format() -> None:
+    from cad.defects import DEFECTS
+    from cad.solids import SOLIDS, fields
+    from cad.views import Views
+
+    page = (ROOT / "docs" / "part_files.md").read_text(encoding="utf-8")
+    words = {
+        *SOLIDS,
+        *(f for s in SOLIDS for f in fields(s)),
+        *DEFECTS,
+        *Views.model_fields,
+        "add",
+        "cut",
+        "keep",
+        "at",
+        "rotate",
+        "repeat",
+    }
+    words |= {f for kind in DEFECTS.values() for f in kind.model.model_fields}
+    assert sorted(w for w in words if not re.search(rf"\b{w}\b", page)) == []
+
+
+def test_the_part_file_page_opens_with_a_part_that_builds_and_renders() -> None:
+    import cad
+    from synth.sampling import Recipe, draw_sample
+
+    page = (ROOT / "docs" / "part_files.md").read_text(encoding="utf-8")
+    part = cad.parse(re.search(r"```yaml\n(.*?)```", page, re.S)[1])
+    assert part.mesh().watertight
+    for label in part.defects:
+        assert draw_sample(part, Recipe(0, 1), "test", label, 0).mask.any()
+
+
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in re.findall(r"```python\n(.*?)```", README, re.S):
+        exec(compile(block, "README.md", "exec"), {})
+    assert "crown" in capsys.readouterr().out

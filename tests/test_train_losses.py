@@ -9,6 +9,8 @@ from torch import Tensor
 
 from train.losses import blurred, doubt_loss, feature_distance, laplacian_pyramid, pyramid_l1
 
+torch.set_num_threads(1)  # on tensors this small a second thread only waits, and waits long on a busy machine
+
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -109,7 +109,7 @@ def list_models(as_json: bool) -> None:
     )
 
 
-def config_for(size: int, **options: object) -> object:
+def config_for(data_size: int, /, **options: object) -> object:
     """The validated Config of what was given, the dataset's size where none was. Raises InputError with the option's name."""
     from pydantic import ValidationError
 
@@ -117,7 +117,7 @@ def config_for(size: int, **options: object) -> object:
     from train.config import Config
 
     given = {k: v for k, v in options.items() if v is not None}
-    given.setdefault("size", max(32, -(-size // 16) * 16))
+    given.setdefault("size", max(32, -(-data_size // 16) * 16))
     if "filter" in given:
         given["filter"] = int(given["filter"])
     try:

@@ -23,6 +23,7 @@ from train.losses import doubt_loss, feature_distance, pyramid_l1
 from train.networks import build
 from train.runs import Checkpoint, RunFolder
 
+DOUBT_EVERY = 3  # steps between two of the expected residual's: it is learned long before the picture is
 SAVE_SECONDS = 60.0  # a kill costs no more than this
 
 
@@ -48,10 +49,10 @@ def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto
     optimizers = [
         torch.optim.Adam(m.parameters(), lr=config.rate, betas=(0.5 if i else 0.8, 0.99), fused=True) for i, m in enumerate(makers)
     ]
-    progress_ = folder.resume(Checkpoint(model, average, optimizers), Progress)
     model, *optimizers = fabric.setup(model, *optimizers)
     average = fabric.to_device(average)
     images = fabric.to_device(images)
+    progress_ = folder.resume(Checkpoint(model.module, average, optimizers), Progress)  # on the device: Fabric moves no optimizer's state
     steps = len(images) // config.batch
     total = steps * config.epochs
     with _curves(folder.path) as log, progress(total, "training", "steps") as advance, interrupts() as stop:
@@ -92,11 +93,12 @@ def train_step(
     clean, seen = batch
     maker, judge = optimizers
     playing = config.adversarial > 0 and step % config.adversarial_every == 0
-    made, log_size = model(seen)
-    whole = (seen == clean).flatten(1).all(1).float()  # what a disturbed view leaves over says nothing of good parts
+    made, log_size = model(seen, step % DOUBT_EVERY == 0)
     with fabric.autocast():
         losses = {"pyramid": config.pyramid * pyramid_l1(made.float(), clean).mean() + (made.float() - clean).abs().mean()}
-        losses["doubt"] = (doubt_loss(clean, made.detach().float(), log_size.float()) * whole).sum() / whole.sum().clamp(min=1)
+        if log_size is not None:
+            whole = (seen == clean).flatten(1).all(1).float()  # what a disturbed view leaves over says nothing of good parts
+            losses["doubt"] = (doubt_loss(clean, made.detach().float(), log_size.float()) * whole).sum() / whole.sum().clamp(min=1)
         if playing:
             with torch.no_grad():
                 _, wanted = model.module.discriminator(clean)
@@ -105,7 +107,7 @@ def train_step(
             losses["features"] = feature_distance(features, wanted).float().mean()
     loss = (
         losses["pyramid"]
-        + losses["doubt"]
+        + losses.get("doubt", 0.0)
         + sum(config.adversarial * config.adversarial_every * losses[k] for k in ("adversarial", "features") if k in losses)
     )
     maker.zero_grad(set_to_none=True)

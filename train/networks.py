@@ -49,7 +49,7 @@ class Generator(nn.Module):
             *_grow(w, w, config),
         )
         self.paint = nn.Sequential(nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
-        self.doubt = nn.Sequential(nn.Conv2d(w, w, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
+        self.doubt = nn.Sequential(nn.Conv2d(w, 16, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(16, 4, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, latent: Tensor) -> Tensor:
         return self.paint(self.hidden(latent))
@@ -98,8 +98,9 @@ class UnetGan(nn.Module):
         super().__init__()
         self.encoder, self.generator, self.discriminator = Encoder(config), Generator(config), Discriminator(config)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return self.generator.expected(self.encoder(image))
+    def forward(self, image: Tensor, doubt: bool = True) -> tuple[Tensor, Tensor | None]:
+        latent = self.encoder(image)
+        return self.generator.expected(latent) if doubt else (self.generator(latent), None)
 
 
 MODELS: dict[str, type[nn.Module]] = {"unet-gan": UnetGan}

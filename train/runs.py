@@ -89,7 +89,7 @@ class RunFolder:
                 raise InputError(self.path, "is not empty and holds no run", wanted="a new or empty folder", step="choose another with -o")
             return False
         found = read_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
-        if {k: found.get(k) for k in self.wanted} == self.wanted:
+        if isinstance(found, dict) and {k: found.get(k) for k in self.wanted} == self.wanted:
             return True
         if replace:
             remove_run(self.path)
@@ -117,10 +117,12 @@ class RunFolder:
             module.load_state_dict({k.removeprefix(f"{prefix}."): v for k, v in values.items() if k.startswith(f"{prefix}.")})
         for i, optimizer in enumerate(state.optimizers):
             own: dict[int, dict[str, Tensor]] = {}
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for key, value in values.items():
                 if key.startswith(f"optimizer{i}."):
                     _, number, name = key.split(".")
-                    own.setdefault(int(number), {})[name] = value
+                    like = parameters[int(number)]  # in its memory layout, without which the fused Adam pairs the wrong numbers
+                    own.setdefault(int(number), {})[name] = torch.empty_like(like).copy_(value) if value.ndim else value
             optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
         return blank(**saved["progress"])
 
@@ -195,6 +197,7 @@ def open_run(folder: str | Path) -> Run:
         model.load_state_dict(load_file(folder / "model.safetensors"))
         bank = load_file(folder / "bank.safetensors")
         scenes = [json.loads(line) for line in (folder / "bank.jsonl").read_text(encoding="utf-8").splitlines()]
+        part = (folder / "part.yaml").read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(error.filename or folder, "missing", wanted="a whole run folder", step="train fit --force makes it anew") from None
     except (RuntimeError, SafetensorError, json.JSONDecodeError) as error:
@@ -206,7 +209,7 @@ def open_run(folder: str | Path) -> Run:
         config,
         model,
         Bank(bank["codes"], bank["thumbs"], scenes),
-        parse((folder / "part.yaml").read_text(encoding="utf-8")),
+        parse(part),
         saved["trained"],
     )
 
