@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from manifold3d import Error, Manifold
+from manifold3d import Error, Manifold, OpType
 from pydantic import BaseModel, ConfigDict, Field
 
 from cad.errors import InputError, nearest
@@ -94,17 +94,18 @@ class Placed(NamedTuple):
         return cls(feature.operation, feature.solid, values, turn, at, repeat, feature.name)
 
     def solid(self, chord: float, key: str) -> Manifold:
+        """Made, turned, repeated and moved; errors bear the dotted ``key`` of the feature."""
         try:
             solid = SOLIDS[self.kind](**dict(self.values), chord=chord).rotate(self.rotate)
+            if self.repeat is None:
+                return solid.translate(self.at)
+            count, axis, reach = self.repeat
+            if reach is None:
+                return _around(solid.translate(self.at), np.asarray(axis), count)
+            outward = np.cross(axis, AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"])
+            return _around(solid.translate(list(reach * outward / np.linalg.norm(outward))), np.asarray(axis), count).translate(self.at)
         except InputError as error:
             raise InputError(f"{key}.{error.place}", error.problem, wanted=error.wanted, step=f"feature {self.name}") from None
-        if self.repeat is None:
-            return solid.translate(self.at)
-        count, axis, reach = self.repeat
-        if reach is None:
-            return _around(solid.translate(self.at), np.asarray(axis), count)
-        outward = np.cross(axis, AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"])
-        return _around(solid.translate(list(reach * outward / np.linalg.norm(outward))), np.asarray(axis), count).translate(self.at)
 
 
 def build(
@@ -190,15 +191,14 @@ def _judge(feature: Feature, key: str, before: float, whole: Manifold) -> None:
 
 def _around(solid: Manifold, axis: np.ndarray, count: int) -> Manifold:
     """``count`` copies of ``solid`` turned evenly about ``axis`` through the origin, united."""
+    if count * solid.num_tri() > MAX_TRIANGLES:
+        raise InputError("repeat.count", f"{count} copies have {count * solid.num_tri()} triangles", wanted=f"at most {MAX_TRIANGLES}")
     copies = []
     for angle in 2 * np.pi * np.arange(count) / count:
         cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
         turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
         copies.append(solid.transform(np.column_stack([turn, np.zeros(3)])))
-    whole = copies[0]
-    for copy in copies[1:]:
-        whole = whole + copy
-    return whole
+    return Manifold.batch_boolean(copies, OpType.Add)
 
 
 def _numbers(value: Any, shape: tuple[int, ...] | None, dimensions: Mapping[str, float], key: str) -> Any:

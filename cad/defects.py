@@ -190,6 +190,12 @@ def bend(part: Part, dimensions: Mapping[str, float], spec: Bend, rng: np.random
         return mesh, DefectRecord("bend", (), angle, "degrees")
     radius = length / np.radians(angle)
     x, y, z = local.T
+    if abs(radius) <= np.abs(x).max():
+        raise InputError(
+            "defects",
+            f"a bend of {angle:g} degrees has a radius of {abs(radius):.3g} mm",
+            wanted=f"more than the part's half width, {np.abs(x).max():.3g} mm",
+        )
     turn = z / radius
     bent = np.stack([radius - (radius - x) * np.cos(turn), y, (radius - x) * np.sin(turn)], 1)
     return mesh.moved(_unframed(mesh, bent, frame)), DefectRecord("bend", (), angle, "degrees")

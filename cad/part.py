@@ -111,7 +111,7 @@ class Part:
         return mesh, record.named(name)
 
     def features_of(self, dimension: str) -> tuple[str, ...]:
-        """The sub-components whose entries read ``dimension``, those that read fewest others first."""
+        """The sub-components whose entries read ``dimension``, in the order of the file."""
         users = [f for f in self.features if dimension in names_in([f.values, f.at, f.rotate, f.repeat.radius if f.repeat else 0])]
         return tuple(dict.fromkeys(f.name for f in users))
 
@@ -167,6 +167,8 @@ def parse(text: str) -> Part:
         raise InputError("features", f"found {data['features']!r}", wanted="a list of at least one entry")
     features = tuple(checked(Feature.of, entry, f"features.{i}", Feature) for i, entry in enumerate(data["features"]))
     names = tuple(dict.fromkeys(f.name for f in features))
+    if len(names) > 255:
+        raise InputError("features", f"found {len(names)} sub-components", wanted="at most 255: an id buffer has 8 bits")
     defects = {name: checked(spec_of, entry, f"defects.{name}") for name, entry in _mapping(data, "defects").items()}
     for name, spec in defects.items():
         if name == "good" or not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):

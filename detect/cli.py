@@ -158,8 +158,10 @@ def _open(folder: Path | None) -> object:
 
 
 def _unique(path: Path, images: tuple[Path, ...]) -> str:
-    """The image's stem, with its folder's name where two images share the stem."""
-    return path.stem if sum(p.stem == path.stem for p in images) == 1 else f"{path.parent.name}_{path.stem}"
+    """The image's stem, behind as many of its folders' names as tell it from the others'; its name where only the ending does."""
+    own, stems = path.with_suffix("").parts, [p.with_suffix("").parts for p in images]
+    depth = next((n for n in range(1, len(own) + 1) if sum(s[-n:] == own[-n:] for s in stems) == 1), 0)
+    return "_".join(own[-depth:]) if depth else path.name
 
 
 def main() -> None:

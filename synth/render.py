@@ -41,7 +41,7 @@ def render(
     wanted = {"format": FORMAT, "part": part.name, "recipe": recipe.json(), "backend": "raycast", "text": part.text}
     if not force and _is_done(folder, wanted, replace):
         return open_dataset(folder), False
-    _prepare(folder, wanted, force)
+    _prepare(folder, wanted, force, force or replace)
     plan = recipe.plan(part)
     chunks = [plan[i : i + CHUNK] for i in range(0, len(plan), CHUNK)]
     todo = [i for i in range(len(chunks)) if not _journal(folder, i).exists()]
@@ -62,6 +62,7 @@ def _is_done(folder: Path, wanted: dict[str, Any], replace: bool) -> bool:
         return False
     found = read_json(folder / MANIFEST, "a dataset's manifest")
     if {k: found.get(k) for k in ("format", "part", "recipe", "backend")} | {"text": (folder / PART).read_text(encoding="utf-8")} == wanted:
+        shutil.rmtree(folder / JOURNAL, ignore_errors=True)  # a kill may have come between the manifest and this
         return True
     if replace:
         return False
@@ -73,7 +74,7 @@ def _is_done(folder: Path, wanted: dict[str, Any], replace: bool) -> bool:
     )
 
 
-def _prepare(folder: Path, wanted: dict[str, Any], force: bool) -> None:
+def _prepare(folder: Path, wanted: dict[str, Any], force: bool, replace: bool) -> None:
     """Leaves a folder whose journal belongs to ``wanted``; never removes what is not a dataset's."""
     if folder.exists() and not folder.is_dir():
         raise InputError(folder, "is a file", wanted="a folder")
@@ -83,6 +84,13 @@ def _prepare(folder: Path, wanted: dict[str, Any], force: bool) -> None:
         raise InputError(folder, "is not empty and holds no dataset", wanted="a new or empty folder", step="choose another with -o")
     if journal.exists() and not force and read_json(journal, "a journal") == wanted:
         return
+    if ours and not replace:
+        raise InputError(
+            folder,
+            "holds an unfinished dataset of another part file or recipe",
+            wanted="a new folder",
+            step="choose another with -o, or draw it anew with --force",
+        )
     if ours:
         for name in ("train", "test", "ground_truth", "truth", JOURNAL):
             shutil.rmtree(folder / name, ignore_errors=True)
