@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -162,7 +164,7 @@ def test_aupro_is_the_area_under_the_curve_over_all_thresholds(maps: np.ndarray,
     for threshold in np.unique(maps)[::-1]:
         curve.append(((maps[~masks] >= threshold).mean(), np.mean([(r >= threshold).mean() for r in regions])))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(curve, curve[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(curve):
         if x1 > x0 and x0 < limit:
             cut = min(x1, limit)
             area += (cut - x0) * (y0 + y0 + (y1 - y0) * (cut - x0) / (x1 - x0)) / 2

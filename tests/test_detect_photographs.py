@@ -187,7 +187,7 @@ def test_cut_anywhere_it_is_refused(tmp_path: Path, rng: np.random.Generator, ki
 
 
 def test_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none.png: no such file; wanted an image"):
+    with pytest.raises(InputError, match=r"none.png: no such file; wanted an image"):
         read(tmp_path / "none.png", 32)
 
 
