@@ -63,7 +63,8 @@ class Projection:
 
 @dataclass(frozen=True)
 class Inspection:
-    """One image's result: a line of inspections.jsonl. Boxes are (x0, y0, x1, y1) in the photograph's own pixels."""
+    """One image's result: a line of inspections.jsonl. Boxes are (x0, y0, x1, y1) in the photograph's own pixels; ``milliseconds`` is
+    the wall time of the images projected with it over their number."""
 
     image: str
     score: float
@@ -340,11 +341,21 @@ def load_calibration(run: Run, path: Path | None = None) -> Calibration:
     if not path.exists():
         raise InputError(run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
     data = read_json(path, "a calibration")
-    if data.get("format", 0) > FORMAT:
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        raise InputError(path, "has no format number", wanted="a calibration", step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
+    if data["format"] > FORMAT:
         raise InputError(path, f"found format {data['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect")
     if data.get("run") != run_id(run):
         raise InputError(path, "belongs to other weights than the run's", step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
-    return Calibration.of(data)
+    try:
+        return Calibration.of(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            path,
+            f"is damaged: {type(error).__name__} {error}",
+            wanted="a calibration",
+            step=f"detect calibrate GOOD_FOLDER --run {run.folder}",
+        ) from None
 
 
 def write_lines(path: Path, inspections: Iterable[Inspection]) -> None:

@@ -88,7 +88,7 @@ class RunFolder:
             if self.path.exists() and any(self.path.iterdir()) and not (self.path / "checkpoint.json").exists():
                 raise InputError(self.path, "is not empty and holds no run", wanted="a new or empty folder", step="choose another with -o")
             return False
-        found = read_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
+        found = _read_config(self.path)
         if isinstance(found, dict) and {k: found.get(k) for k in self.wanted} == self.wanted:
             return True
         if replace:
@@ -181,7 +181,7 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(folder, "no finished run here (no config.yaml)", wanted="a run folder", step="make one: train fit DATASET")
-    saved = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
+    saved = _read_config(folder)
     if not isinstance(saved, dict) or not isinstance(saved.get("format"), int):
         raise InputError(folder / "config.yaml", "has no format number", wanted="a run's config")
     if saved["format"] > FORMAT:
@@ -202,7 +202,9 @@ def open_run(folder: str | Path) -> Run:
         raise InputError(error.filename or folder, "missing", wanted="a whole run folder", step="train fit --force makes it anew") from None
     except (RuntimeError, SafetensorError, json.JSONDecodeError) as error:
         raise InputError(
-            folder / "model.safetensors", f"does not fit config.yaml: {str(error).splitlines()[0]}", step="train fit --force makes it anew"
+            folder / "model.safetensors",
+            f"does not fit config.yaml: {' '.join(str(error).split()[:40])}",
+            step="train fit --force makes it anew",
         ) from None
     return Run(
         folder,
@@ -212,6 +214,13 @@ def open_run(folder: str | Path) -> Run:
         parse(part),
         saved["trained"],
     )
+
+
+def _read_config(folder: Path) -> Any:
+    try:
+        return read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
+    except InputError as error:
+        raise error.inside(folder / "config.yaml") from None
 
 
 def find_runs(root: Path) -> list[Path]:
