@@ -37,7 +37,7 @@ def descend(
     tolerance: float = 2e-3,
     patience: int = 8,
 ) -> Descent:
-    """Adam on ``loss(decode(z), image, z)`` from ``starts`` (B, K, Z) for ``images`` (B, 1, S, S), all rows at once.
+    """Adam on ``loss(decode(z), image, z)`` from ``starts`` (B, K, Z) for ``images`` (B, ...), all rows at once.
 
     An image stops when its best loss is at most ``enough`` (the residual of a good part), or has not fallen by the share
     ``tolerance`` for ``patience`` steps. ``rate`` is in units of each latent's spread over the starts' population and falls to a

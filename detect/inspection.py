@@ -37,15 +37,17 @@ CALIBRATION = "calibration.json"
 class Settings:
     """How the nearest form is sought. The same for calibration and inspection: it is part of what a score means.
 
-    ``steps`` of descent (0: the encoder's answer alone) from ``starts`` codes; ``features``: weight of the discriminator's feature
-    distance; ``prior``: weight of the latent's squared distance from the training views' mean, in their deviations.
+    ``steps`` of descent (0: the encoder's answer alone) from ``starts`` codes at ``rate`` (in the latents' deviations a step);
+    ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the training views'
+    mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike).
     """
 
-    steps: int = 24
+    steps: int = 16
     starts: int = 3
-    rate: float = 0.06
+    rate: float = 0.03
     features: float = 0.05
-    prior: float = 0.002
+    prior: float = 0.02
+    trust: float = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,22 +167,26 @@ class Detector:
         return Projection(forms, Residuals.of(images, forms, log_size), encoder, steps, losses, 0.0)
 
     def _descend(self, images: Tensor, starts: Tensor) -> Descent:
-        s, judge = self.settings, self.run.model.discriminator
+        s, judge, generator = self.settings, self.run.model.discriminator, self.run.model.generator
         with torch.no_grad():
             alone = judge(images)[1] if len(images) == 1 and s.features else None  # one image's features serve all its starts
+            expected = generator.expected(starts[:, 0])[1].exp()
+            trust = (expected.mean((1, 2, 3), keepdim=True) / expected).clamp(max=s.trust) if s.trust else torch.ones_like(expected)
 
         def decode(whitened: Tensor) -> Tensor:
-            return self.run.model.generator(whitened * self.spread + self.mean)
+            return generator(whitened * self.spread + self.mean)
 
-        def loss(form: Tensor, image: Tensor, whitened: Tensor) -> Tensor:
-            total = pyramid_l1(form, image) + s.prior * (whitened**2).mean(1)
+        def loss(form: Tensor, target: Tensor, whitened: Tensor) -> Tensor:
+            image, weight = target[:, :1], target[:, 1:]
+            total = pyramid_l1(form * weight, image * weight) + s.prior * (whitened**2).mean(1)
             if s.features:
                 with torch.no_grad():
                     wanted = alone or judge(image)[1]
                 total = total + s.features * feature_distance(judge(form)[1], wanted)
             return total
 
-        return descend(decode, loss, images, (starts - self.mean) / self.spread, steps=s.steps, rate=s.rate, enough=self.enough)
+        targets = torch.cat([images, trust], 1)
+        return descend(decode, loss, targets, (starts - self.mean) / self.spread, steps=s.steps, rate=s.rate, enough=self.enough)
 
     def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> Calibration:
         """From good photographs alone. Raises InputError where they are too few for ``alpha``."""

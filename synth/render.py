@@ -44,15 +44,15 @@ def render(
     _prepare(folder, wanted, force, force or replace)
     plan = recipe.plan(part)
     chunks = [plan[i : i + CHUNK] for i in range(0, len(plan), CHUNK)]
-    todo = [i for i in range(len(chunks)) if not _journal(folder, i).exists()]
-    jobs = max(1, min(jobs or os.cpu_count() or 1, len(todo)))
+    left = [i for i in range(len(chunks)) if not _journal(folder, i).exists()]
+    jobs = max(1, min(jobs or os.cpu_count() or 1, len(left)))
     with progress(len(plan), "rendering", "views") as advance:
-        advance(sum(len(c) for c in chunks) - sum(len(chunks[i]) for i in todo))
+        advance(sum(len(c) for c in chunks) - sum(len(chunks[i]) for i in left))
         if jobs == 1:
-            for i in todo:
+            for i in left:
                 advance(_draw_chunk(folder, part.text, recipe, i, chunks[i]))
         else:
-            _spread(folder, part.text, recipe, chunks, todo, jobs, advance)
+            _spread(folder, part.text, recipe, chunks, left, jobs, advance)
     _finish(folder, wanted, len(chunks))
     return open_dataset(folder, check=False), True
 
@@ -103,10 +103,10 @@ def _journal(folder: Path, chunk: int) -> Path:
     return folder / JOURNAL / f"{chunk:06d}.json"
 
 
-def _spread(folder: Path, text: str, recipe: Recipe, chunks: list, todo: list[int], jobs: int, advance: Any) -> None:
+def _spread(folder: Path, text: str, recipe: Recipe, chunks: list, left: list[int], jobs: int, advance: Any) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts) as pool:
-        futures: list[Future[int]] = [pool.submit(_draw_chunk, folder, text, recipe, i, chunks[i]) for i in todo]
+        futures: list[Future[int]] = [pool.submit(_draw_chunk, folder, text, recipe, i, chunks[i]) for i in left]
         try:
             for future in as_completed(futures):
                 advance(future.result())

@@ -17,7 +17,7 @@ import pytest
 GOOD_PART = "part: cube\nfeatures: [{name: body, add: box, size: [2, 3, 4]}]\n"
 
 
-def refused(answer: tuple[int, str, str], *words: str) -> str:
+def assert_refused(answer: tuple[int, str, str], *words: str) -> str:
     """Exit 2, nothing on stdout, one line that holds all ``words``; gives the line."""
     code, out, err = answer
     assert code == 2, err
@@ -33,7 +33,7 @@ def refused(answer: tuple[int, str, str], *words: str) -> str:
 @pytest.mark.parametrize("name", ["cad show", "synth render", "formspect run"])
 def test_missing_part_file(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(command(f"{name} nowhere.yaml"), "nowhere.yaml", "no such file", "notched_cap")
+    assert_refused(command(f"{name} nowhere.yaml"), "nowhere.yaml", "no such file", "notched_cap")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,19 +75,19 @@ PARTS = {
 def test_part_files_that_cannot_be(command, tmp_path: Path, case: str) -> None:
     text, words = PARTS[case]
     (tmp_path / "part.yaml").write_text(text)
-    refused(command(f"synth render {tmp_path}/part.yaml -o {tmp_path}/data"), "part.yaml", *words)
+    assert_refused(command(f"synth render {tmp_path}/part.yaml -o {tmp_path}/data"), "part.yaml", *words)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("option", ["--size 0", "--size -3", "-n -1", "--jobs 0", "--samples 0", "--size many"])
 def test_sizes_and_counts_that_cannot_be(command, tmp_path: Path, option: str) -> None:
-    refused(command(f"synth render notched_cap -o {tmp_path}/data {option}"), option.split()[0])
+    assert_refused(command(f"synth render notched_cap -o {tmp_path}/data {option}"), option.split()[0])
     assert not (tmp_path / "data").exists()
 
 
 def test_a_defect_severity_that_cannot_be_built(command, tmp_path: Path) -> None:
-    refused(command(f"synth render notched_cap -o {tmp_path}/d --severity short-notch=-9"), "short-notch", "-9")
-    refused(command(f"synth render notched_cap -o {tmp_path}/d --severity shortnotch=-1"), 'did you mean "short-notch"')
+    assert_refused(command(f"synth render notched_cap -o {tmp_path}/d --severity short-notch=-9"), "short-notch", "-9")
+    assert_refused(command(f"synth render notched_cap -o {tmp_path}/d --severity shortnotch=-1"), 'did you mean "short-notch"')
     assert not (tmp_path / "d").exists()
 
 
@@ -103,14 +103,14 @@ def run(run_folder: Path, tmp_path: Path) -> Path:
 
 def test_a_dataset_with_a_missing_file(command, dataset: Path, tmp_path: Path) -> None:
     (dataset / "train/good/000003.png").unlink()
-    refused(command(f"train fit {dataset} -o {tmp_path}/run"), "train/good/000003.png", "missing", "synth verify")
+    assert_refused(command(f"train fit {dataset} -o {tmp_path}/run"), "train/good/000003.png", "missing", "synth verify")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_dataset_with_a_changed_file(command, dataset: Path, tmp_path: Path) -> None:
     path = dataset / "train/good/000003.png"
     path.write_bytes(path.read_bytes() + b"x")
-    refused(command(f"train fit {dataset} -o {tmp_path}/run"), "train/good/000003.png", "changed")
+    assert_refused(command(f"train fit {dataset} -o {tmp_path}/run"), "train/good/000003.png", "changed")
     code, out, err = command(f"synth verify {dataset}")
     assert (code, out.strip()) == (2, "changed: train/good/000003.png")
     assert "1 files" in err
@@ -118,18 +118,18 @@ def test_a_dataset_with_a_changed_file(command, dataset: Path, tmp_path: Path) -
 
 def test_an_unfinished_or_absent_dataset(command, dataset: Path, tmp_path: Path) -> None:
     (dataset / "manifest.json").unlink()
-    refused(command(f"train fit {dataset}"), "manifest.json", "synth render")
-    refused(command(f"train fit {tmp_path}/none"), "no such folder")
+    assert_refused(command(f"train fit {dataset}"), "manifest.json", "synth render")
+    assert_refused(command(f"train fit {tmp_path}/none"), "no such folder")
 
 
 def test_an_empty_folder(command, run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(command(f"detect calibrate {tmp_path}/empty --run {run}"), "holds no images")
-    refused(command(f"detect validate {tmp_path}/empty --run {run}"), "test/good")
+    assert_refused(command(f"detect calibrate {tmp_path}/empty --run {run}"), "holds no images")
+    assert_refused(command(f"detect validate {tmp_path}/empty --run {run}"), "test/good")
 
 
 def test_too_few_images_for_the_rate(command, run: Path, dataset: Path) -> None:
-    line = refused(command(f"detect calibrate {dataset}/test/good --run {run} --alpha 0.05"), "8 good images", "at least 19")
+    line = assert_refused(command(f"detect calibrate {dataset}/test/good --run {run} --alpha 0.05"), "8 good images", "at least 19")
     assert "0.112" in line  # the rate that eight images do support: 1 / 9, rounded up
     assert not (run / "calibration.json").exists()
 
@@ -137,12 +137,12 @@ def test_too_few_images_for_the_rate(command, run: Path, dataset: Path) -> None:
 def test_a_run_from_a_newer_format(command, run: Path, dataset: Path) -> None:
     path = run / "config.yaml"
     path.write_text(path.read_text().replace("format: 1", "format: 99"))
-    refused(command(f"detect calibrate {dataset}/train/good --run {run}"), "format 99", "newer formspect")
+    assert_refused(command(f"detect calibrate {dataset}/train/good --run {run}"), "format 99", "newer formspect")
 
 
 def test_no_run_at_all(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(command("detect inspect photo.png"), "no finished run", "train fit")
+    assert_refused(command("detect inspect photo.png"), "no finished run", "train fit")
 
 
 def test_images_that_are_none(command, run: Path, dataset: Path, tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_images_that_are_none(command, run: Path, dataset: Path, tmp_path: Path)
     (tmp_path / "text.png").write_text("not a picture")
     whole = (dataset / "train/good/000000.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    refused(command(f"detect inspect {tmp_path}/text.png --run {run}"), "text.png", "not an image")
-    refused(command(f"detect inspect {tmp_path}/cut.png --run {run} --overlay {tmp_path}/o"), "cut.png", "damaged")
-    refused(command(f"detect inspect {tmp_path}/none.png --run {run}"), "none.png", "no such file")
+    assert_refused(command(f"detect inspect {tmp_path}/text.png --run {run}"), "text.png", "not an image")
+    assert_refused(command(f"detect inspect {tmp_path}/cut.png --run {run} --overlay {tmp_path}/o"), "cut.png", "damaged")
+    assert_refused(command(f"detect inspect {tmp_path}/none.png --run {run}"), "none.png", "no such file")
     assert not (tmp_path / "o").exists()
 
 
@@ -164,14 +164,14 @@ def test_a_folder_of_something_else_is_left_alone(command, tmp_path: Path) -> No
         f"synth render notched_cap -n 2 --test 0 -o {tmp_path}/mine --force",
         f"formspect run notched_cap -o {tmp_path}/mine",
     ):
-        refused(command(line), "mine", "not empty")
+        assert_refused(command(line), "mine", "not empty")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
 def test_output_below_a_file(command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(command(f"synth render notched_cap -n 2 --test 0 -o {tmp_path}/file/data"), "file")
-    refused(command(f"cad export notched_cap -o {tmp_path}/file/cap.stl"), "file")
+    assert_refused(command(f"synth render notched_cap -n 2 --test 0 -o {tmp_path}/file/data"), "file")
+    assert_refused(command(f"cad export notched_cap -o {tmp_path}/file/cap.stl"), "file")
 
 
 def program(name: str, *arguments: object, **options: object) -> subprocess.Popen:
@@ -190,14 +190,14 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
     process = program("cad", "export", "notched_cap", "-o", tmp_path / "cap.stl", preexec_fn=limit)
     out, err = process.communicate(timeout=120)
-    refused((process.returncode, out, err), "File too large")
+    assert_refused((process.returncode, out, err), "File too large")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write anywhere: a read-only folder is none for it")
 def test_a_read_only_folder(command, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    refused(command(f"synth render notched_cap -n 2 --test 0 -o {tmp_path}/locked/data"), "Permission denied")
+    assert_refused(command(f"synth render notched_cap -n 2 --test 0 -o {tmp_path}/locked/data"), "Permission denied")
 
 
 def test_a_read_only_file_system(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_a_read_only_file_system(command, tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(30, "Read-only file system", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    refused(command(f"synth render notched_cap -n 2 --test 0 -o {tmp_path}/locked/data"), "locked", "Read-only file system")
+    assert_refused(command(f"synth render notched_cap -n 2 --test 0 -o {tmp_path}/locked/data"), "locked", "Read-only file system")
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen) -> None:

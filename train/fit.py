@@ -29,11 +29,17 @@ SAVE_SECONDS = 60.0  # a kill costs no more than this
 
 @dataclass
 class Progress:
-    """Where training stands; ``seconds`` counts training alone, over all its sittings."""
+    """Where training stands; ``seconds`` counts training alone, over all its sittings; ``means`` are running ones of the losses, as
+    the log shows them: not every step plays the whole game."""
 
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    means: dict[str, float] = field(default_factory=dict)
+
+    def follow(self, losses: dict[str, Tensor]) -> None:
+        for name, value in losses.items():
+            self.means[name] = 0.98 * self.means.get(name, float(value)) + 0.02 * float(value)
 
 
 def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto") -> Progress:
@@ -62,15 +68,16 @@ def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto
             batch = _batch(images, config, progress_.step, steps)
             _set_rate(optimizers, config, progress_, total)
             losses = train_step(fabric, model, optimizers, batch, config, progress_.step)
+            progress_.follow(losses)
             follow(average, model.module, config.ema, progress_.step)
             progress_.step += 1
             progress_.seconds = time.monotonic() - began
             ended = progress_.step % steps == 0 or progress_.step == total or _spent(config, progress_)
             if ended:
-                progress_.history.append(_row(progress_, steps, losses))
+                progress_.history.append(_row(progress_, steps))
                 log(progress_.history[-1])
                 folder.sample_grid(images[: 4 * 8 : 4], average(images[: 4 * 8 : 4])[0], len(progress_.history))
-            advance(1, f"reconstruction {losses['pyramid']:.4f}" if ended else "")
+            advance(1, f"reconstruction {progress_.means['pyramid']:.4f}" if ended else "")
             if stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
                 folder.save_checkpoint(Checkpoint(model.module, average, optimizers), progress_)
                 saved = time.monotonic()
@@ -80,10 +87,10 @@ def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto
     return progress_
 
 
-def _row(progress_: Progress, steps: int, losses: dict[str, Tensor]) -> dict[str, float]:
+def _row(progress_: Progress, steps: int) -> dict[str, float]:
     """A line of log.jsonl."""
     place = {"epoch": round(progress_.step / steps, 4), "step": progress_.step, "seconds": round(progress_.seconds, 2)}
-    return place | {k: round(float(v), 6) for k, v in losses.items()}
+    return place | {k: round(v, 6) for k, v in sorted(progress_.means.items())}
 
 
 def train_step(
