@@ -174,8 +174,8 @@ def test_output_below_a_file(command, tmp_path: Path) -> None:
     assert_refused(command(f"cad export notched_cap -o {tmp_path}/file/cap.stl"), "file")
 
 
-def program(name: str, *arguments: object, **options: object) -> subprocess.Popen:
-    code = f"from {name}.cli import main; main()"
+def program(name: str, *arguments: object, before: str = "", **options: object) -> subprocess.Popen:
+    code = f"{before}\nfrom {name}.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
@@ -265,8 +265,9 @@ def test_interrupted_training_goes_on(dataset_folder: Path, tmp_path: Path) -> N
     assert process.returncode == 130, err
     assert "Traceback" not in err
     first = json.loads((tmp_path / "run" / "checkpoint.json").read_text())["progress"]["step"]
+    seen = len(list((tmp_path / "run" / "samples").iterdir()))
     process = program("train", *words)
-    time.sleep(6)
+    wait_for(tmp_path / "run", f"samples/{seen + 1:04d}.png", process)  # an epoch beyond the first sitting's
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert json.loads((tmp_path / "run" / "checkpoint.json").read_text())["progress"]["step"] > first > 0
@@ -276,8 +277,13 @@ def test_interrupted_training_goes_on(dataset_folder: Path, tmp_path: Path) -> N
 def test_interrupted_calibration_leaves_the_old_one(run: Path, dataset: Path, command) -> None:
     assert command(f"detect calibrate {dataset}/train/good --run {run} --alpha 0.1")[0] == 0
     before = (run / "calibration.json").read_bytes()
-    process = program("detect", "calibrate", dataset / "train/good", "--run", run, "--alpha", 0.2, "--steps", 5000)
-    time.sleep(8)
+    # each image made to take two seconds, and the first to leave a mark: the signal comes while images are being projected
+    slow = (
+        "import time, pathlib, detect.inspection as i; old = i.Detector._project\n"
+        f"i.Detector._project = lambda *a: (pathlib.Path({str(run)!r}, 'mark').touch(), time.sleep(2), old(*a))[2]"
+    )
+    process = program("detect", "calibrate", dataset / "train/good", "--run", run, "--alpha", 0.2, before=slow)
+    wait_for(run, "mark", process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
