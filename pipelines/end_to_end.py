@@ -111,7 +111,7 @@ def _render(part: Part, data: Path, views: Path, plan: Plan) -> None:
 
 def _train(data: Path, made: Path, plan: Plan) -> None:
     from synth.dataset import open_dataset
-    from train.cli import config_for
+    from train.config import config_for
     from train.fit import fit
     from train.runs import RunFolder, data_fingerprint
 

@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 import train.fit
 from cad.errors import InputError
 from synth.dataset import Dataset, open_dataset
-from train.cli import config_for
-from train.config import Config
+from train.config import Config, config_for
 from train.fit import fit
 from train.runs import RunFolder, data_fingerprint, find_runs, open_run, remove_run
 

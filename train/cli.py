@@ -59,6 +59,7 @@ def fit(
     Example: train fit data/notched-cap --minutes 5
     """
     from synth.dataset import open_dataset
+    from train.config import config_for
 
     folder = dataset or _the_dataset()
     data = open_dataset(folder)
@@ -107,23 +108,6 @@ def list_models(as_json: bool) -> None:
         as_json,
         "\n".join(f"{k:<12} {what}; {cost}" for k, (what, cost) in MODELS.items()),
     )
-
-
-def config_for(data_size: int, /, **options: object) -> object:
-    """The validated Config of what was given, the dataset's size where none was. Raises InputError with the option's name."""
-    from pydantic import ValidationError
-
-    from cad.reading import model_error
-    from train.config import Config
-
-    given = {k: v for k, v in options.items() if v is not None}
-    given.setdefault("size", max(32, -(-data_size // 16) * 16))
-    if "filter" in given:
-        given["filter"] = int(given["filter"])
-    try:
-        return Config(**given)
-    except ValidationError as error:
-        raise model_error(error, "-", Config) from None
 
 
 def _the_dataset() -> Path:

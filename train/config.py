@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cad.reading import model_error
 
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -33,3 +35,15 @@ class Config(BaseModel):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+def config_for(data_size: int, /, **options: object) -> Config:
+    """The validated Config of what was given, the dataset's size where none was. Raises InputError with the option's name."""
+    given = {k: v for k, v in options.items() if v is not None}
+    given.setdefault("size", max(32, -(-data_size // 16) * 16))
+    if "filter" in given:
+        given["filter"] = int(given["filter"])
+    try:
+        return Config(**given)
+    except ValidationError as error:
+        raise model_error(error, "-", Config) from None
