@@ -102,7 +102,7 @@ class Placed(NamedTuple):
             count, axis, reach = self.repeat
             if reach is None:
                 return _around(solid.translate(self.at), np.asarray(axis), count)
-            outward = np.cross(axis, AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"])
+            outward = np.cross(AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"], axis)  # +x for an upright axis
             return _around(solid.translate(list(reach * outward / np.linalg.norm(outward))), np.asarray(axis), count).translate(self.at)
         except InputError as error:
             raise InputError(f"{key}.{error.place}", error.problem, wanted=error.wanted, step=f"feature {self.name}") from None
@@ -115,10 +115,12 @@ def build(
     chord: float,
     without: str | None = None,
     shift: tuple[str, np.ndarray] | None = None,
+    trim: tuple[str, Manifold] | None = None,
 ) -> Mesh:
     """The part's solid in mm, each face carrying 1 + the index of its feature's name.
 
-    ``without`` leaves a feature out, ``shift`` = (name, (3,) mm) moves one: defects use them. Raises InputError naming
+    ``without`` leaves a feature out, ``shift`` = (name, (3,) mm) moves one, ``trim`` = (name, tool) takes
+    a tool away from one's own solid, before others are cut from it: defects use them. Raises InputError naming
     the feature that empties the part, changes nothing, or breaks.
     """
     names = tuple(dict.fromkeys(f.name for f in features))
@@ -130,11 +132,15 @@ def build(
         placed = Placed.of(feature, dimensions, key)
         move = tuple(map(float, shift[1])) if shift is not None and feature.name == shift[0] else None
         done = (*done, (chord, move, placed))
-        if done not in _BUILT:
-            solid = placed.solid(chord, key)
-            step = _joined(feature, key, whole, solid.translate(list(move)) if move else solid)
-            _remember(done, (step[0], {**feature_of, step[1]: names.index(feature.name) + 1}))
-        whole, feature_of = _BUILT[done]
+        if trim is None and done in _BUILT:
+            whole, feature_of = _BUILT[done]
+            continue
+        solid = placed.solid(chord, key)
+        solid = solid.translate(list(move)) if move else solid
+        whole, original = _joined(feature, key, whole, solid - trim[1] if trim is not None and feature.name == trim[0] else solid)
+        feature_of = {**feature_of, original: names.index(feature.name) + 1}
+        if trim is None:
+            _remember(done, (whole, feature_of))
     if whole is None:
         raise InputError("features", "nothing is left to build", wanted="at least one add")
     return Mesh.of(whole, feature_of, names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,10 @@ from cad.command import SETTINGS, json_option, result, run, say
 from cad.errors import InputError, nearest
 from cad.files import whole
 from cad.part import Part, find, load, shelf
+
+if TYPE_CHECKING:
+    import numpy as np
+    import trimesh
 
 FORMATS = ("glb", "obj", "off", "ply", "stl")
 
@@ -34,6 +39,7 @@ def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
     Example: cad show notched_cap -o cap.png
     """
     loaded = load(part)
+    loaded.check_tolerances()
     drawn = _draw(loaded, picture or Path(f"{loaded.name}.png"), size)
     facts = _facts(loaded)
     result({**facts, "picture": drawn and str(drawn)}, as_json, _table(facts) + (f"\n\npicture: {drawn}" if drawn else ""))
@@ -47,7 +53,7 @@ def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help=f"One of .{' .'.join(FORMATS)}; GLB and OBJ keep the sub-components by name.",
+    help=f"One of .{' .'.join(FORMATS)}; GLB (in metres, as glTF wants) and OBJ keep the sub-components by name.",
 )
 def export(part: str, output: Path) -> None:
     """Writes the nominal mesh of PART.
@@ -61,17 +67,16 @@ def export(part: str, output: Path) -> None:
     if kind not in FORMATS:
         raise InputError(output, f'found the ending ".{kind}"', wanted=f"one of {', '.join('.' + f for f in FORMATS)}")
     mesh = load(part).mesh()
+    vertices = mesh.vertices * (1e-3 if kind == "glb" else 1.0)  # glTF counts in metres
     pieces = trimesh.Scene()
     for number, name in enumerate(mesh.names, 1):
         if (mesh.feature == number).any():
-            pieces.add_geometry(
-                trimesh.Trimesh(mesh.vertices, mesh.faces[mesh.feature == number], process=False), node_name=name, geom_name=name
-            )
-    single = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+            pieces.add_geometry(_piece(vertices, mesh.faces[mesh.feature == number]), node_name=name, geom_name=name)
+    single = trimesh.Trimesh(vertices, mesh.faces, process=False)
     single.face_attributes["feature"] = mesh.feature.astype(np.int32)
     with whole(output) as temporary:
         (pieces if kind in ("glb", "obj") else single).export(temporary, file_type=kind)
-    say(f"wrote {output}: {len(mesh.faces)} triangles, mm, {len(mesh.names)} sub-components")
+    say(f"wrote {output}: {len(mesh.faces)} triangles, {'m' if kind == 'glb' else 'mm'}, {len(mesh.names)} sub-components")
 
 
 @cad.command()
@@ -89,6 +94,14 @@ def new(template: str | None) -> None:
     click.echo(path.read_text(encoding="utf-8"), nl=False)
 
 
+def _piece(vertices: np.ndarray, faces: np.ndarray) -> trimesh.Trimesh:
+    import numpy as np
+    import trimesh
+
+    used, renumbered = np.unique(faces, return_inverse=True)
+    return trimesh.Trimesh(vertices[used], renumbered.reshape(-1, 3), process=False)
+
+
 def _facts(part: Part) -> dict:
     mesh = part.mesh()
     return {
@@ -101,7 +114,10 @@ def _facts(part: Part) -> dict:
             }
             for i, name in enumerate(part.names, 1)
         },
-        "defects": {name: {"kind": spec.kind, "on": spec.on, "range": list(spec.range)} for name, spec in part.defects.items()},
+        "defects": {
+            name: {"kind": spec.kind, "on": spec.on or getattr(spec, "dimension", None), "range": list(spec.range)}
+            for name, spec in part.defects.items()
+        },
         "volume_mm3": round(mesh.volume, 3),
         "size_mm": [round(float(v), 3) for v in mesh.bounds[1] - mesh.bounds[0]],
         "triangles": len(mesh.faces),

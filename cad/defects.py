@@ -151,7 +151,7 @@ def missing(part: Part, dimensions: Mapping[str, float], spec: Missing, rng: np.
     tool = Manifold.extrude(sector, high[2] - low[2] + 2e-3).translate([middle[0], middle[1], low[2] - 1e-3])
     angle = float(start + np.pi * fraction)
     where = middle + np.array([np.cos(angle), np.sin(angle), 0]) * (high - low)[:2].max() / 2
-    return _combined(mesh, tool, spec.on, cut=True), DefectRecord("missing", (spec.on,), fraction, "fraction", _point(where))
+    return part.mesh(dimensions, trim=(spec.on, tool)), DefectRecord("missing", (spec.on,), fraction, "fraction", _point(where))
 
 
 def extra(part: Part, dimensions: Mapping[str, float], spec: Extra, rng: np.random.Generator, severity: float | None) -> Made:
@@ -167,19 +167,24 @@ def extra(part: Part, dimensions: Mapping[str, float], spec: Extra, rng: np.rand
 
 
 def chip(part: Part, dimensions: Mapping[str, float], spec: Chip, rng: np.random.Generator, severity: float | None) -> Made:
-    """A bite of about ``severity`` mm across out of a sharp edge: an ellipsoid about a point of the edge is cut away."""
+    """A bite of about ``severity`` mm across out of an outer edge: an ellipsoid about a point of the edge, drawn by length, is cut away."""
     size = _draw(rng, spec.size, severity)
     mesh = part.mesh(dimensions)
-    edge = np.intersect1d(mesh.sharp_vertices(), mesh.faces[_on(mesh, spec.on)])
-    if not len(edge):
+    own = np.zeros(len(mesh.vertices), bool)
+    own[mesh.faces[_on(mesh, spec.on)]] = True
+    edges = mesh.sharp_edges()
+    edges = edges[own[edges].all(1)]
+    if not len(edges):
         raise InputError(f"defects.{spec.kind}", f"feature {spec.on} has no sharp edge to chip", wanted="a feature with an edge")
-    v = int(rng.choice(edge))
-    touching = (mesh.faces == v).any(1) & _on(mesh, spec.on)
-    name = spec.on or mesh.names[mesh.feature[np.flatnonzero(touching)[0]] - 1]
+    start, end = mesh.vertices[edges[:, 0]], mesh.vertices[edges[:, 1]]
+    length = np.linalg.norm(end - start, axis=1)
+    k = int(rng.choice(len(edges), p=length / length.sum()))
+    where = start[k] + rng.random() * (end[k] - start[k])
+    name = spec.on or mesh.names[mesh.feature[np.flatnonzero((mesh.faces == edges[k, 0]).any(1))[0]] - 1]
     radii = size / 2 * rng.uniform(0.7, 1.0, 3)
     radii[rng.integers(3)] = size / 2
-    tool = Manifold.sphere(1.0, 32).scale(list(radii)).rotate(list(rng.uniform(0, 360, 3))).translate(list(mesh.vertices[v]))
-    return _combined(mesh, tool, name, cut=True), DefectRecord("chip", (name,), size, where=_point(mesh.vertices[v]))
+    tool = Manifold.sphere(1.0, 32).scale(list(radii)).rotate(list(rng.uniform(0, 360, 3))).translate(list(where))
+    return _combined(mesh, tool, name, cut=True), DefectRecord("chip", (name,), size, where=_point(where))
 
 
 def bend(part: Part, dimensions: Mapping[str, float], spec: Bend, rng: np.random.Generator, severity: float | None) -> Made:
@@ -278,14 +283,16 @@ def spec_of(entry: Any, key: str) -> Defect:
     model = DEFECTS[entry["kind"]].model
     spec = checked(lambda e, _: model.model_validate(e), entry, key, model)
     for name in LENGTHS.get(spec.kind, ()):
-        low, high = getattr(spec, name)
-        if low <= 0 or (spec.kind == "missing" and high > 1):
-            raise InputError(
-                f"{key}.{name}",
-                f"found [{low:g}, {high:g}]",
-                wanted="numbers above 0" + (" and at most 1" if spec.kind == "missing" else ""),
-            )
+        for value in getattr(spec, name):
+            check_severity(spec.kind, value, f"{key}.{name}")
     return spec
+
+
+def check_severity(kind: str, value: float, key: str) -> None:
+    """Raises InputError where a defect of that kind cannot be so large: a length or factor of 0 or less, more than all of a feature."""
+    if not np.isfinite(value) or (kind in LENGTHS and value <= 0) or (kind == "missing" and value > 1):
+        wanted = "a number" if kind not in LENGTHS else "a number above 0" + (" and at most 1" if kind == "missing" else "")
+        raise InputError(key, f"found {value:g}", wanted=wanted)
 
 
 def _draw(rng: np.random.Generator, bounds: tuple[float, float], given: float | None = None) -> float:

@@ -23,6 +23,10 @@ def whole(path: str | Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == temporary:
+            raise type(error)(error.errno, error.strerror, str(path)) from None  # the name that the user gave
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

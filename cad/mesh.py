@@ -67,15 +67,16 @@ class Mesh:
         back = edges[:, 1].astype(np.int64) * len(self.vertices) + edges[:, 0]
         return len(np.unique(keys)) == len(keys) and np.array_equal(np.sort(keys), np.sort(back))
 
-    def sharp_vertices(self, crease: float = 30.0) -> np.ndarray:
-        """(k,) int: the vertices on edges where two faces meet at more than ``crease`` degrees."""
+    def sharp_edges(self, crease: float = 30.0) -> np.ndarray:
+        """(k, 2) int: the vertices of the outer edges where two faces meet at more than ``crease`` degrees; inner corners are none."""
         edges = self._edges()
-        face = np.tile(np.arange(len(self.faces)), 3)
-        key = edges.min(1).astype(np.int64) * len(self.vertices) + edges.max(1)
-        pair = face[np.argsort(key, kind="stable")].reshape(-1, 2)  # watertight: each edge has two faces
-        ends = edges[np.argsort(key, kind="stable")][::2]
-        bent = np.einsum("ij,ij->i", self.face_normals[pair[:, 0]], self.face_normals[pair[:, 1]]) < np.cos(np.radians(crease))
-        return np.unique(ends[bent])
+        face, apex = np.tile(np.arange(len(self.faces)), 3), np.concatenate([self.faces[:, 2], self.faces[:, 0], self.faces[:, 1]])
+        order = np.argsort(edges.min(1).astype(np.int64) * len(self.vertices) + edges.max(1), kind="stable")
+        first, second = face[order].reshape(-1, 2).T  # watertight: each edge has two faces
+        ends, beyond = edges[order][::2], apex[order][1::2]
+        bent = np.einsum("ij,ij->i", self.face_normals[first], self.face_normals[second]) < np.cos(np.radians(crease))
+        below = np.einsum("ij,ij->i", self.vertices[beyond] - self.vertices[ends[:, 0]], self.face_normals[first]) < 0
+        return ends[bent & below]
 
     def moved(self, vertices: np.ndarray) -> Mesh:
         """The same faces over other ``vertices`` (n, 3) mm."""

@@ -110,6 +110,17 @@ class Part:
         mesh, record = DEFECTS[spec.kind].make(self, dimensions, spec, rng, severity)
         return mesh, record.named(name)
 
+    def check_tolerances(self) -> None:
+        """Builds the part with each dimension at one limit and all others at the other. Raises InputError where one cannot be built."""
+        for name in self.dimensions:
+            for own, others in (("low", "high"), ("high", "low")):
+                sizes = {n: getattr(t, own if n == name else others) for n, t in self.dimensions.items()}
+                try:
+                    self.mesh(sizes)
+                except InputError as error:
+                    at = f"with {name} at its {own} limit and the others at their {others}"
+                    raise InputError(error.place, f"{at}, {error.problem}", wanted=error.wanted, step="narrow the tolerances") from None
+
     def features_of(self, dimension: str) -> tuple[str, ...]:
         """The sub-components whose entries read ``dimension``, in the order of the file."""
         users = [f for f in self.features if dimension in names_in([f.values, f.at, f.rotate, f.repeat.radius if f.repeat else 0])]

@@ -85,6 +85,10 @@ def model_error(error: ValidationError, key: str, model: type[BaseModel] | None 
     place = ".".join([key, *steps])
     if first["type"] == "extra_forbidden":
         return InputError(place, "unknown key", step=nearest(first["loc"][-1], known.model_fields) if known else "")
+    if first["type"] == "tuple_type":
+        return InputError(
+            place, f"found {first['input']!r}", wanted="a list: [low, high] for a range, [x, y, z] for a direction, [r, g, b] for a colour"
+        )
     if first["type"] == "missing":
         return InputError(place, "missing")
     wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("Input should ")

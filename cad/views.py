@@ -79,7 +79,7 @@ class Light(Strict):
 
 
 class Surface(Strict):
-    """Linear RGB ``color``, ``roughness`` (0 mirror, 1 matt), ``metallic`` share of the reflection that takes the colour."""
+    """sRGB ``color``, ``roughness`` (0 mirror, 1 matt), ``metallic`` share of the reflection that takes the colour."""
 
     color: Color = (0.7, 0.7, 0.7)
     roughness: Fraction = 0.5

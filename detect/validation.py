@@ -17,7 +17,7 @@ from detect.inspection import Detector, Inspection, write_lines
 from detect.metrics import aupro, auroc, auroc_interval, f1_max, named_right, pixel_auroc, tpr_at
 from detect.photographs import Photograph, find_images, read
 from detect.pictures import overlay
-from synth.dataset import SAMPLES, Sample
+from synth.dataset import SAMPLES, Sample, magnitude
 
 FORMAT = 1
 WORST = 6  # pictures of the worst misses, and of the worst false alarms
@@ -41,8 +41,7 @@ class Case:
     @property
     def magnitude(self) -> float:
         """How far from good: a stretch's distance from 1 counts, anything else's severity from 0."""
-        severity = self.defect["severity"]
-        return abs(np.log(severity)) if self.defect["kind"] == "scale" else abs(severity)
+        return magnitude(self.defect)
 
 
 @dataclass(frozen=True, eq=False)

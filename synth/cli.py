@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -41,7 +42,11 @@ def synth() -> None:
     help="Draw these severities in turn instead of the file's range (mm; degrees; fractions).",
 )
 @click.option("--defect", multiple=True, metavar="NAME", help="Draw only these defects.  [default: all of the part file]")
-@click.option("--keep-hidden", is_flag=True, help="Keep defective views that do not show their defect (recorded as hidden).")
+@click.option(
+    "--keep-hidden",
+    is_flag=True,
+    help="Take each defect's first view, shown or hidden. Otherwise others are tried, and only what never shows is recorded as hidden.",
+)
 @click.option("--truth", is_flag=True, help="Also write depth, normals and feature ids (NPZ).")
 @click.option("--jobs", type=click.IntRange(1), metavar="J", help="Processes; the bytes do not depend on it.  [default: all cores]")
 @click.option("--backend", type=click.Choice(["raycast"]), default="raycast", help="The renderer.")
@@ -77,6 +82,12 @@ def render(
     data, drawn = draw(loaded, folder, recipe, jobs=jobs, force=force)
     seconds = time.perf_counter() - start
     hidden = sum(s.hidden for s in data.samples)
+    for label in data.labels:
+        views = data.of("test", label)
+        if unseen := sum(s.hidden for s in views):
+            say(
+                f"{label}: {unseen} of {len(views)} views do not show the defect at {data.size} px (a larger --size or severity shows more)"
+            )
     facts = {
         "dataset": str(folder),
         "views": len(data.samples),
@@ -143,6 +154,8 @@ def severities(texts: tuple[str, ...]) -> dict[str, list[float]]:
         name, _, values = text.partition("=")
         try:
             found[name] = [float(v) for v in values.split(",")]
+            if not all(map(math.isfinite, found[name])):
+                raise ValueError
         except ValueError:
             raise InputError("--severity", f'found "{text}"', wanted="a defect and numbers, such as bulge=3.0,1.5") from None
     return found

@@ -48,6 +48,11 @@ class Sample:
     def mask(self) -> str | None:
         return None if self.label == "good" else f"ground_truth/{self.label}/{self.index:06d}_mask.png"
 
+    @property
+    def magnitude(self) -> float:
+        """How far from good a defective one is: a stretch's distance from 1 counts, anything else's severity from 0."""
+        return magnitude(self.defect)
+
     def line(self) -> str:
         data = {"image": self.image, "mask": self.mask, "split": self.split, "label": self.label, "index": self.index, "seed": self.seed,
                 "scene": self.scene, "dimensions": self.dimensions, "defect": self.defect, "visible_px": self.visible_px, "hidden": self.hidden}  # fmt: skip
@@ -57,6 +62,11 @@ class Sample:
     def of(cls, line: str) -> Sample:
         data = json.loads(line)
         return cls(**{k: data[k] for k in ("index", "split", "label", "scene", "dimensions", "seed", "defect", "visible_px", "hidden")})
+
+
+def magnitude(defect: dict[str, Any]) -> float:
+    """As :attr:`Sample.magnitude`, of a defect's record."""
+    return float(abs(np.log(defect["severity"])) if defect["kind"] == "scale" else abs(defect["severity"]))
 
 
 @dataclass(frozen=True)

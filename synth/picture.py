@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cad.part import Part
-from synth.dataset import Dataset, Sample
+from synth.dataset import Dataset
 from synth.raycast import Drawable, draw, truth
 from synth.scene import Scene, about, product
 
@@ -23,7 +23,7 @@ def contact_sheet(data: Dataset, *, columns: int = 8, rows: int = 2, scale: int 
     for label in data.labels:
         samples = data.of("test", label) or data.of("train", label)
         if label != "good":
-            samples = sorted(samples, key=_severity)
+            samples = sorted(samples, key=lambda s: s.magnitude)
         picks = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, columns * rows).round().astype(int))]
         blocks.append((label, picks))
     height = sum(24 + -(-len(p) // columns) * (tile + 18) for _, p in blocks)
@@ -37,7 +37,11 @@ def contact_sheet(data: Dataset, *, columns: int = 8, rows: int = 2, scale: int 
             picture = outlined(data.images([sample])[0], data.mask(sample), scale)
             sheet.paste(Image.fromarray(picture), (x, y))
             if sample.defect:
-                pen.text((x + 2, y + tile + 1), f"{sample.defect['severity']:.2f} {sample.defect['unit']}", fill="black")
+                pen.text(
+                    (x + 2, y + tile + 1),
+                    f"{sample.defect['severity']:.2f} {sample.defect['unit']}{' hidden' if sample.hidden else ''}",
+                    fill="black",
+                )
         top += -(-len(picks) // columns) * (tile + 18)
     return sheet
 
@@ -78,7 +82,3 @@ def part_picture(part: Part, size: int = 384) -> Image.Image:
 def feature_colors(count: int) -> np.ndarray:
     """(count + 1, 3) in [0, 1]: white for the background, then hues far apart."""
     return np.array([(1.0, 1.0, 1.0), *(colorsys.hsv_to_rgb((0.58 + 0.381966 * i) % 1, 0.55, 1.0) for i in range(count))])
-
-
-def _severity(sample: Sample) -> float:
-    return abs(sample.defect["severity"])

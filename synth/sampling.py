@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cad.defects import DefectRecord
+from cad.defects import DefectRecord, check_severity
 from cad.errors import InputError, nearest
 from cad.part import Part, parse
 from synth.dataset import Sample
@@ -54,11 +54,13 @@ class Recipe:
                 raise InputError(f"--{name}", f"found {getattr(self, name)}", wanted=f"{low} to {high}")
         if not self.plan(part):
             raise InputError("--n", "nothing to draw: both n and test are 0", wanted="at least one view")
+        part.check_tolerances()
         for name in [*self.severities, *(self.defects or [])]:
             if name not in part.defects:
                 raise InputError("defects", f'the part has no defect "{name}"', step=nearest(name, part.defects))
         for name in self.defects or part.defects:
             for severity in self.severities.get(name, part.defects[name].range) if self.test else ():
+                check_severity(part.defects[name].kind, severity, f"--severity {name}")
                 try:
                     part.with_defect(name, np.random.default_rng(0), severity=severity)
                 except InputError as error:

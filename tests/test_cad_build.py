@@ -168,7 +168,7 @@ def test_the_areas_of_the_sub_components_are_those_of_the_formulas(cap: cad.Part
 
 
 def test_smooth_joints_are_no_edges(cap: cad.Part, mesh: Mesh) -> None:
-    z = mesh.vertices[mesh.sharp_vertices()][:, 2]
+    z = mesh.vertices[mesh.sharp_edges()][..., 2]
     # only rim and notch are sharp: skirt and crown, and the two of the cavity, run into each other
     assert (np.minimum(abs(z), abs(z - cap.nominal["notch_depth"])) < TINY).all()
 

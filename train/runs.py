@@ -104,15 +104,22 @@ class RunFolder:
     def resume(self, state: Checkpoint, blank: Callable[..., Progress]) -> Progress:
         """Loads the checkpoint into ``state`` where there is one of the same config and data; else a blank Progress."""
         self.path.mkdir(parents=True, exist_ok=True)
+        found = self._found(state)
+        if found is None:
+            for name in ("samples", "curves"):  # an abandoned training's pictures are none of this one's
+                shutil.rmtree(self.path / name, ignore_errors=True)
+        return blank() if found is None else blank(**found)
+
+    def _found(self, state: Checkpoint) -> dict[str, Any] | None:
         tensors, numbers = self.path / "checkpoint.safetensors", self.path / "checkpoint.json"
         if not (tensors.exists() and numbers.exists()):
-            return blank()
+            return None
         saved = json.loads(numbers.read_text(encoding="utf-8"))
         if saved["wanted"] != self.wanted:
-            return blank()
+            return None
         values = load_file(tensors)
         if int(values.pop("step")) != saved["progress"]["step"]:  # killed between the two renames: the older is gone
-            return blank()
+            return None
         for prefix, module in (("model", state.model), ("average", state.average)):
             module.load_state_dict({k.removeprefix(f"{prefix}."): v for k, v in values.items() if k.startswith(f"{prefix}.")})
         for i, optimizer in enumerate(state.optimizers):
@@ -124,7 +131,7 @@ class RunFolder:
                     like = parameters[int(number)]  # in its memory layout, without which the fused Adam pairs the wrong numbers
                     own.setdefault(int(number), {})[name] = torch.empty_like(like).copy_(value) if value.ndim else value
             optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
-        return blank(**saved["progress"])
+        return saved["progress"]
 
     def save_checkpoint(self, state: Checkpoint, progress: Progress) -> None:
         tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()} | {
