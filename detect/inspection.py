@@ -23,7 +23,7 @@ from detect.compare import Noise, Residuals, regions, scores
 from detect.descend import Descent, descend
 from detect.explain import Namer, start_codes
 from detect.photographs import Photograph
-from train.images import prepare
+from train.images import prepare, restore
 from train.losses import feature_distance, pyramid_l1
 from train.runs import Run
 
@@ -229,11 +229,12 @@ class Detector:
                 self.run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {self.run.folder}"
             )
         for chunk in _chunks(photographs):
-            projection = self.project(np.stack([p.pixels for p in chunk]))
+            pixels = np.stack([p.pixels for p in chunk])
+            projection = self.project(pixels)
             maps = self.calibration.noise.maps(projection.residuals)
             encoder = scores(self.calibration.encoder_noise.maps(projection.encoder))
             views = self.namer.nearest(projection.forms)
-            forms = _shown(projection)
+            forms = restore(projection.forms, pixels, self.run.config.normalize)
             for i, photograph in enumerate(chunk):
                 yield (
                     self._report(
@@ -279,11 +280,6 @@ def _region(region: np.ndarray, anomaly: np.ndarray, name: str | None, photograp
         "score": round(float(anomaly[region].max()), 4),
         "deviation_mm": None,
     }
-
-
-def _shown(projection: Projection) -> np.ndarray:
-    """(B, S, S) float32: the forms in their photographs' own grey, [0, 1]."""
-    return (projection.forms[:, 0].float() * 0.25 + 0.5).clamp(0, 1).cpu().numpy()
 
 
 def _leave_one_out(residuals: Residuals) -> tuple[np.ndarray, Noise]:

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from train.images import disturbed, grey, prepare, resized
+from train.images import disturbed, grey, prepare, resized, restore
 
 
 @pytest.fixture
@@ -141,3 +141,9 @@ def views(count: int, size: int) -> Tensor:
 
 def changed(after: Tensor, before: Tensor) -> Tensor:
     return ((after - before).abs().amax((1, 2, 3)) > 1e-2).float()
+
+
+@pytest.mark.parametrize("normalize", ["standard", "none"])
+def test_restore_undoes_prepare(normalize: str, rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
+    np.testing.assert_allclose(restore(prepare(images, normalize), images, normalize), grey(images), atol=1e-6)

@@ -23,6 +23,17 @@ def prepare(images: np.ndarray, normalize: str) -> Tensor:
     return values * 2 - 1
 
 
+def restore(forms: Tensor, images: np.ndarray, normalize: str) -> np.ndarray:
+    """(n, 1, H, W) of what :func:`prepare` gives -> (n, H, W) float32 in [0, 1], in the greys of ``images`` (n, H, W, 3) uint8."""
+    values, made = torch.from_numpy(grey(images)), forms[:, 0].float().cpu()
+    if normalize == "standard":
+        mean, deviation = values.mean((1, 2), keepdim=True), values.std((1, 2), keepdim=True)
+        made = made * (2 * deviation + 1e-2) + mean
+    else:
+        made = (made + 1) / 2
+    return made.clamp(0, 1).numpy()
+
+
 def disturbed(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """A copy in which a ``share`` of the images has one soft-edged ellipse replaced by another image's pixels, shifted grey or noise.
 
