@@ -175,7 +175,9 @@ def test_output_below_a_file(command, tmp_path: Path) -> None:
 
 
 def program(name: str, *arguments: object, before: str = "", **options: object) -> subprocess.Popen:
-    code = f"{before}\nfrom {name}.cli import main; main()"
+    # where the tests themselves run in the background, Ctrl-C is ignored, and children inherit that
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hear}\n{before}\nfrom {name}.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
