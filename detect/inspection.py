@@ -66,7 +66,8 @@ class Projection:
 @dataclass(frozen=True)
 class Inspection:
     """One image's result: a line of inspections.jsonl. Boxes are (x0, y0, x1, y1) in the photograph's own pixels; ``milliseconds`` is
-    the wall time of the images projected with it over their number."""
+    the wall time of the images projected with it over their number (CAD form: of this one).
+    ``reason`` says why a verdict is ``unsure`` or ``not this part``."""
 
     image: str
     score: float
@@ -78,8 +79,9 @@ class Inspection:
     steps: int
     milliseconds: float
     run: str
-    encoder_score: float
+    encoder_score: float | None
     dimensions: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,6 +133,14 @@ class Detector:
         self.namer = Namer(run)
         codes = run.bank.codes.to(self.device)
         self.mean, self.spread = codes.mean(0), codes.std(0) + 1e-3
+
+    @property
+    def size(self) -> int:
+        return self.run.config.size
+
+    @property
+    def name(self) -> str:
+        return self.run.folder.name
 
     def project(self, pixels: np.ndarray) -> Projection:
         """(B, S, S, 3) uint8 -> nearest good forms.

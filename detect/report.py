@@ -24,11 +24,7 @@ LIMITS = (
 
 def validation_page(result: Validation, figures: dict[str, Any]) -> str:
     """The HTML text."""
-    return (
-        environment()
-        .get_template("validation.html")
-        .render(title=f"Validation of {result.detector.run.folder.name}", **section(result, figures))
-    )
+    return environment().get_template("validation.html").render(title=f"Validation of {result.detector.name}", **section(result, figures))
 
 
 def section(result: Validation, figures: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from PIL import Image
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import write, write_json
-from detect.inspection import Detector, Inspection, write_lines
+from detect.inspection import Inspection, write_lines
+from detect.opening import AnyDetector
 from detect.metrics import aupro, auroc, auroc_interval, f1_max, named_right, pixel_auroc, tpr_at
 from detect.photographs import Photograph, find_images, read
 from detect.pictures import overlay
@@ -49,7 +50,7 @@ class Validation:
     """All cases of a folder; ``pictures`` are overlays of the worst of them."""
 
     cases: list[Case]
-    detector: Detector
+    detector: AnyDetector
     folder: Path
     hidden: int = 0
     pictures: dict[str, list[tuple[str, Image.Image]]] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class Validation:
         return np.array([getattr(c.inspection, which) for c in self.cases if keep(c)], float)
 
 
-def validate(detector: Detector, folder: str | Path) -> Validation:
+def validate(detector: AnyDetector, folder: str | Path) -> Validation:
     """Inspects ``FOLDER/test/good`` and ``FOLDER/test/<class>``; a dataset's hidden defects do not count.
 
     Raises InputError where the folder has no test/good or no images.
@@ -73,7 +74,7 @@ def validate(detector: Detector, folder: str | Path) -> Validation:
     plan = [(d.name, path) for d in sorted((folder / "test").iterdir()) if d.is_dir() for path in find_images(d)]
     hidden = {p for _, p in plan if (s := known.get(_key(p))) is not None and s.hidden}
     plan = [(label, path) for label, path in plan if path not in hidden]
-    size = detector.run.config.size
+    size = detector.size
     cases: list[Case] = []
     with progress(len(plan), "inspecting", "images") as advance:
         for start in range(0, len(plan), 64):
@@ -114,12 +115,12 @@ def metrics(result: Validation) -> dict[str, Any]:
     }
     return {
         "format": FORMAT,
-        "run": result.detector.run.folder.name,
+        "run": result.detector.name,
         "alpha": result.detector.calibration.conformal.alpha,
         "calibrated_on": len(result.detector.calibration.conformal.scores),
         "good": {
             "n": len(good),
-            "rejected": share([c.inspection.verdict == "fail" for c in good]),
+            "rejected": share([rejected(c) for c in good]),
             "unsure": share([c.inspection.verdict == "unsure" for c in good]),
         },
         "classes": {label: class_figures(good, [c for c in result.cases if c.label == label]) for label in result.labels},
@@ -134,6 +135,8 @@ def class_figures(good: list[Case], bad: list[Case]) -> dict[str, Any]:
     a, b = (np.array([c.inspection.score for c in cases], float) for cases in (good, bad))
     masked = [c for c in bad if c.mask is not None and c.mask.any()]
     shown = masked + [c for c in good if c.mask is not None] if masked else []
+    encoder = [[c.inspection.encoder_score for c in cases if c.inspection.encoder_score is not None] for cases in (good, bad)]
+    encoder = [np.array(e, float) for e in encoder]
     interval = auroc_interval(a, b)
     stack = (np.stack([c.anomaly for c in shown]), np.stack([c.mask for c in shown])) if shown else None
     found = [c for c in bad if c.inspection.verdict == "fail" and c.inspection.regions]
@@ -142,10 +145,10 @@ def class_figures(good: list[Case], bad: list[Case]) -> dict[str, Any]:
         "image_auroc": auroc(a, b),
         "image_auroc_low": interval[0] if interval else None,
         "image_auroc_high": interval[1] if interval else None,
-        "encoder_auroc": auroc(*(np.array([c.inspection.encoder_score for c in cases], float) for cases in (good, bad))),
+        "encoder_auroc": auroc(*encoder) if all(len(e) for e in encoder) else None,
         "tpr_at_1fpr": tpr_at(a, b),
         "f1_max": f1_max(a, b),
-        "rejected": share([c.inspection.verdict == "fail" for c in bad]),
+        "rejected": share([rejected(c) for c in bad]),
         "pixel_auroc": pixel_auroc(*stack) if stack else None,
         "aupro": aupro(*stack) if stack else None,
         "named_right": named_right([c.inspection.regions[0]["feature"] for c in found], [c.truth for c in found]),
@@ -167,6 +170,11 @@ def severity_table(result: Validation, bins: int = 3) -> list[dict[str, Any]]:
             low, high = group[0].severity, group[-1].severity
             rows.append({"class": label, "from": low, "to": high, "unit": group[0].defect["unit"], **class_figures(good, group)})
     return rows
+
+
+def rejected(case: Case) -> bool:
+    """Neither passed nor left open."""
+    return case.inspection.verdict in ("fail", "not this part")
 
 
 def share(values: list[bool]) -> float | None:
@@ -206,7 +214,7 @@ def _worst(result: Validation) -> dict[str, list[tuple[str, Image.Image]]]:
         groups[f"lowest {label}"], groups[f"highest {label}"] = cases[:WORST], cases[::-1][:WORST]
     detector, drawn = result.detector, {}
     for name, cases in groups.items():
-        photographs = [read(c.inspection.image, detector.run.config.size) for c in cases]
+        photographs = [read(c.inspection.image, detector.size) for c in cases]
         drawn[name] = [
             (_caption(i), overlay(p, form, anomaly, i, detector.calibration))
             for p, (i, anomaly, form) in zip(photographs, detector.inspect(photographs), strict=True)

@@ -109,7 +109,7 @@ def _visible(item: Drawable, scene: Scene, size: int) -> tuple[np.ndarray, np.nd
     scale = size / (2 * np.tan(np.radians(scene.angle) / 2)) if perspective else size / scene.field
     turn = scene.rotation
     shift = np.asarray(scene.position) - turn @ np.asarray(scene.pivot)
-    near, face, w1, w2 = _raster(item.corners, turn, shift, scale, size, perspective)
+    near, face, w1, w2 = raster(item.corners, turn, shift, scale, size, perspective)
     if perspective and face[0, 0] == -2:
         raise InputError("camera", "the part reaches behind the camera", wanted="a smaller fill or a narrower angle")
     return near, face, w1, w2
@@ -137,7 +137,7 @@ def _corner_normals(faces, around, start, unit, area, crease):  # pragma: no cov
 
 
 @njit(cache=True)
-def _raster(corners, turn, shift, scale, size, perspective):  # pragma: no cover - compiled
+def raster(corners, turn, shift, scale, size, perspective):  # pragma: no cover - compiled
     """Nearness (grows towards the camera, linear on the image), face (-1: none) and the weights of corners 1 and 2, each (size, size).
 
     A part that reaches behind a perspective camera gives face[0, 0] = -2.

@@ -1,0 +1,246 @@
+"""The CAD form's detector: the same doors as the learned forms' (project, calibrate, inspect), with millimetres behind them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cad.command import progress
+from cad.errors import InputError
+from cad.files import fingerprint, read_json, sha256, write_json
+from detect.cad_descent import Fit, Pyramid, Search, Step
+from detect.calibrate import Conformal, check_alpha
+from detect.dimensions import Gauge, Measured, Refined
+from detect.evidence import evidence, misfit, named_regions, out_of_tolerance, score_of
+from detect.inspection import CALIBRATION, CHUNK, Inspection
+from detect.photographs import Photograph
+from synth.raycast import srgb
+from train.cad_form import CadForm, luminance, thinned
+from train.residual_noise import ResidualNoise
+
+FORMAT = 1
+ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
+SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
+STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
+ALIKE = 1.05  # a second pose whose loss is no larger than so many times the first's fits as well
+LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
+TRUSTED = 0.95  # share of good parts whose dimensions must not look out by more than 1.645 standard errors
+
+
+@dataclass(frozen=True, eq=False)
+class CadRun:
+    """A run folder with a CAD form in it."""
+
+    folder: Path
+    form: CadForm
+
+
+@dataclass(frozen=True, eq=False)
+class CadCalibration:
+    """What good images look like: their scores, their residuals by kind of pixel, the coarse loss and the misfit of a good fit, the pixel
+    level of a region, and how far the dimensions' standard errors are to be trusted."""
+
+    conformal: Conformal
+    noise: ResidualNoise
+    level: float
+    enough: float
+    misfit: float
+    trust: dict[str, float]
+    run: str
+    images: list[str]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT, "form": "cad", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
+            "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
+            "level": self.level, "enough": self.enough, "misfit": self.misfit, "trust": self.trust, "noise": self.noise.json(), "images": self.images,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> CadCalibration:
+        return cls(
+            Conformal(np.asarray(data["scores"], float), data["alpha"]), ResidualNoise.from_json(data["noise"]), data["level"], data["enough"],
+            data["misfit"], data["trust"], data["run"], data["images"],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A photograph's nearest good form; ``other`` the second pose, where it fits as well. ``steps`` of descent, in ``seconds``."""
+
+    fit: Fit
+    refined: Refined
+    anomaly: np.ndarray
+    other: Refined | None
+    steps: int
+    seconds: float
+
+
+class CadDetector:
+    """A CAD run ready to project, calibrate and inspect. Images are computed one by one, as many at a time as there are cores: neither
+    their number nor their order changes a result."""
+
+    def __init__(self, run: CadRun, *, calibration: CadCalibration | None = None) -> None:
+        self.run, self.form = run, run.form
+        self.use(calibration)
+
+    @property
+    def size(self) -> int:
+        return self.form.size
+
+    @property
+    def name(self) -> str:
+        return self.run.folder.name
+
+    def use(self, calibration: CadCalibration | None, noise: ResidualNoise | None = None, enough: float | None = None) -> None:
+        """From now on as ``calibration`` says; without one, by the form's own ``noise`` and from all starts."""
+        self.calibration = calibration
+        if calibration is not None:
+            noise, enough = calibration.noise, calibration.enough
+        self.gauge = Gauge(self.form, noise, calibration.trust if calibration else None)
+        self.search = Search(self.form, enough=enough)
+
+    def project(self, pixels: np.ndarray, trace: list[Step] | None = None) -> Found:
+        """(S, S, 3) uint8 -> the nearest good form."""
+        began = time.perf_counter()
+        picture = luminance(pixels)
+        stages: list[Step] = [] if trace is None else trace
+        fits = self.search(Pyramid.of(picture), stages)
+        refined = self.gauge(picture, fits[0])
+        other = None
+        if len(fits) > 1 and fits[1].loss <= ALIKE * fits[0].loss:
+            other = self.gauge(picture, fits[1])
+        steps = int(sum(np.isfinite(s.path[:, 0]).sum() for s in stages))
+        return Found(fits[0], refined, evidence(refined), other, steps, time.perf_counter() - began)
+
+    def projected(self, photographs: Sequence[Photograph]) -> list[Found]:
+        """All of them, on all cores."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(min(len(photographs), os.cpu_count() or 1)) as pool:
+                return list(pool.map(lambda p: self.project(p.pixels), photographs))
+        finally:
+            torch.set_num_threads(threads)
+
+    def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> CadCalibration:
+        """From good photographs alone. Raises InputError where they are too few for ``alpha``."""
+        check_alpha(alpha, len(photographs))
+        sample = [photographs[k] for k in np.unique(np.linspace(0, len(photographs) - 1, SAMPLED).astype(int))]
+        with progress(len(sample) + len(photographs), "calibrating", "images") as advance:
+            self.use(None)
+            first = [f for part in _chunks(sample) for f in self._told(part, advance)]
+            floors = np.concatenate([f.refined.look.floor for f in first])
+            found, residuals = thinned([f.refined.found for f in first], [f.refined.residual for f in first])
+            step = max(1, len(floors) // len(residuals))
+            noise = ResidualNoise.of(found, residuals, floors[::step][: len(residuals)], self.form.noise)
+            enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
+            self.use(None, noise, enough)
+            all_ = [(f.anomaly, misfit(f.refined), f.refined) for part in _chunks(photographs) for f in self._told(part, advance)]
+        own = np.sort([score_of(a) for a, _, _ in all_])
+        self.use(CadCalibration(
+            Conformal(own, alpha), noise, float(np.quantile(np.stack([a for a, _, _ in all_]), LEVEL)), enough, float(max(m for _, m, _ in all_)),
+            self._trust([r for _, _, r in all_]), run_id(self.run), [p.path.name for p in photographs],
+        ))  # fmt: skip
+        return self.calibration
+
+    def _told(self, photographs: Sequence[Photograph], advance: Any) -> list[Found]:
+        found = self.projected(photographs)
+        advance(len(photographs))
+        return found
+
+    def _trust(self, refined: list[Refined]) -> dict[str, float]:
+        """Good parts are within tolerance: what their dimensions seem to be beyond it is error, and is to have its standard error."""
+        beyond = np.array([(np.abs(r.free + self.gauge.start) - self.gauge.half) / r.free_sigma for r in refined])
+        if not beyond.size:
+            return {}
+        return {n: float(max(1.0, q / 1.645)) for n, q in zip(self.gauge.names, np.quantile(beyond, TRUSTED, axis=0), strict=True)}
+
+    def inspect(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Inspection, np.ndarray, np.ndarray]]:
+        """For each photograph: its Inspection, its anomaly map (S, S) float32, and its nearest form (S, S) float32 in grey [0, 1].
+
+        Raises InputError where the run is not calibrated.
+        """
+        if self.calibration is None:
+            raise InputError(
+                self.run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {self.run.folder}"
+            )
+        for part in _chunks(photographs):
+            for photograph, found in zip(part, self.projected(part), strict=True):
+                form = srgb(found.refined.made).astype(np.float32).reshape(self.size, self.size)
+                yield self.report(photograph, found), found.anomaly, form
+
+    def report(self, photograph: Photograph, found: Found) -> Inspection:
+        """The verdict on one projected photograph."""
+        began = time.perf_counter()
+        conformal, refined = self.calibration.conformal, found.refined
+        score, strange = score_of(found.anomaly), misfit(refined)
+        verdict, reason = conformal.verdict(score), None
+        if verdict == "fail" and strange > max(STRANGE[0] * self.calibration.misfit, STRANGE[1]):
+            verdict, reason = "not this part", f"nothing the part can look like fits: {100 * strange:.0f} % of the picture is left over"
+        elif verdict == "fail" and found.other is not None and conformal.verdict(score_of(evidence(found.other))) != "fail":
+            verdict, reason = "unsure", "two poses fit alike, and the part is good in one of them"
+        measured: dict[str, Measured] = {}
+        places: list[dict[str, Any]] = []
+        if verdict != "not this part":
+            measured = self.gauge.report(luminance(photograph.pixels), refined, measure=verdict != "pass")
+        if verdict in ("fail", "unsure"):
+            out = {n: self.form.part.features_of(n) for n in out_of_tolerance(measured)}
+            names, ids = self.form.part.names, self.form.item.feature
+            places = named_regions(found.anomaly, self.calibration.level, refined, names, ids, out, photograph)
+        return Inspection(
+            str(photograph.path), score, conformal.p_value(score), conformal.threshold, verdict, places, self._pose(refined), found.steps,
+            round(1e3 * (found.seconds + time.perf_counter() - began), 3), self.name, None, {n: m.json() for n, m in measured.items()}, reason,
+        )  # fmt: skip
+
+    def _pose(self, refined: Refined) -> dict[str, Any]:
+        """The placement: the rotation matrix, row by row, the pivot's place in mm, and what a pixel measures there."""
+        at = refined.at
+        return {
+            "rotation": [[round(float(v), 6) for v in row] for row in at.turn],
+            "position_mm": [round(float(v), 4) for v in at.position],
+            "mm_per_pixel": round(float(at.mm_per_pixel(self.size)), 6),
+        }
+
+
+def _chunks(photographs: Sequence[Photograph]) -> Iterator[Sequence[Photograph]]:
+    for start in range(0, len(photographs), CHUNK):
+        yield photographs[start : start + CHUNK]
+
+
+def run_id(run: CadRun) -> str:
+    """Changes whenever the form does: a calibration holds for this one alone."""
+    return fingerprint([sha256(run.folder / n) for n in ("form.safetensors", "noise.json", "part.yaml")])
+
+
+def save_calibration(run: CadRun, calibration: CadCalibration, path: Path | None = None) -> Path:
+    """Into the run folder, or another ``path``."""
+    write_json(path or run.folder / CALIBRATION, calibration.json())
+    return path or run.folder / CALIBRATION
+
+
+def load_calibration(run: CadRun, path: Path | None = None) -> CadCalibration:
+    """Raises InputError where the run has none, or one of another form or of a newer format."""
+    path = path or run.folder / CALIBRATION
+    step = f"detect calibrate GOOD_FOLDER --run {run.folder}"
+    if not path.exists():
+        raise InputError(run.folder, "is not calibrated", wanted=CALIBRATION, step=step)
+    data = read_json(path, "a calibration")
+    if not isinstance(data, dict) or data.get("form") != "cad" or not isinstance(data.get("format"), int):
+        raise InputError(path, "is no calibration of a CAD form", wanted="a calibration", step=step)
+    if data["format"] > FORMAT:
+        raise InputError(path, f"found format {data['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect")
+    if data.get("run") != run_id(run):
+        raise InputError(path, "belongs to another form than the run's", step=step)
+    try:
+        return CadCalibration.of(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"is damaged: {type(error).__name__} {error}", wanted="a calibration", step=step) from None

@@ -1,0 +1,333 @@
+"""Pose, light and the part's own dimensions together, to the last tenth of a pixel: the statistical end of a descent.
+
+Weights are what good parts leave at each kind of pixel, made robust (Cauchy), so that what comes out has standard errors. Dimensions
+are first held within their tolerances (a good form is a part in tolerance); then each is freed in turn, to be measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+from cad.errors import InputError
+from cad.part import Tolerance
+from detect.cad_descent import LOOSE, Fit
+from detect.look import Look, blur_of, finer, grain, with_lobes
+from detect.gauss_newton import PARAMETERS, fill_jacobian, turned
+from synth.raycast import Drawable
+from train.cad_form import SAMPLES, CadForm, placed_elsewhere
+from train.residual_noise import ResidualNoise, kinds
+from train.shading import BACKGROUND, Placement, Sheet, lit
+
+ROUNDS = 3
+OUTLIER = 2.5  # deviations at which a residual begins to count less
+SPREAD = 3.0  # precision of a dimension uniform over its tolerance, in half tolerances: 1 / variance
+SURE = 3.0  # standard errors beyond a limit at which a dimension is out
+TELLS = 0.5  # px: a dimension whose standard error is larger than this, in the image, is one that the view cannot tell
+STEP = 0.3  # px: by which a dimension is moved to see what it does
+PATIENCE = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A dimension ``name`` moved by ``step`` mm either way, ready to draw."""
+
+    name: str
+    step: float
+    low: tuple[Drawable, np.ndarray]
+    high: tuple[Drawable, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A dimension in a photograph, mm. ``sigma``: standard error; ``ok``: None where this view cannot tell."""
+
+    value: float | None
+    nominal: float
+    plus: float
+    minus: float
+    sigma: float | None
+    ok: bool | None
+
+    def text(self, name: str) -> str:
+        wanted = Tolerance(self.nominal, self.plus, self.minus)
+        if self.value is None:
+            return f"{name}: this view cannot tell, wanted {wanted}"
+        if self.ok:
+            return f"{name} {self.value:.2f} mm (± {self.sigma:.2f}), wanted {wanted}: in"
+        short = self.value < wanted.low
+        off = wanted.nominal - self.value if short else self.value - wanted.nominal
+        return f"{name} {self.value:.2f} mm (± {self.sigma:.2f}), wanted {wanted}: out, {off:.2f} {'short' if short else 'over'}"
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "value": self.value, "nominal": self.nominal, "plus": self.plus, "minus": self.minus, "sigma": self.sigma, "ok": self.ok,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """The nearest good form. ``within`` (D,): each dimension in half tolerances from the middle of its tolerance's range, held there;
+    ``free`` (D,) and ``free_sigma`` (D,): mm beyond nominal if only it were free, and the standard error; ``residual`` (N,) linear
+    light, ``deviation`` (N,) what a good part leaves there; ``made`` (N,) the form's picture; ``view`` its buffers; ``effects`` {dimension: (N,)}
+    what half a tolerance more of each would add to the picture; ``found`` (N, kinds) the pixels' kinds."""
+
+    at: Placement
+    light: np.ndarray
+    within: np.ndarray
+    free: np.ndarray
+    free_sigma: np.ndarray
+    made: np.ndarray
+    residual: np.ndarray
+    deviation: np.ndarray
+    found: np.ndarray
+    view: Sheet
+    look: Look
+    effects: dict[str, np.ndarray]
+
+    @property
+    def anomaly(self) -> np.ndarray:
+        """(S, S) float32: the residual in units of what good parts leave at this kind of pixel, signed."""
+        return (self.residual / self.deviation).reshape(self.view.size, self.view.size).astype(np.float32)
+
+
+class Gauge:
+    """Measures a form's dimensions. ``noise`` is what good parts leave over; a calibration replaces the form's own."""
+
+    def __init__(self, form: CadForm, noise: ResidualNoise | None = None, trust: dict[str, float] | None = None) -> None:
+        """``trust`` {dimension: factor}: by how much standard errors fell short on good parts; 1 where it is not known."""
+        self.form, self.noise, self.trust = form, noise or form.noise, trust or {}
+        self.names = [n for n, t in form.part.dimensions.items() if t.plus + t.minus > 0]
+        tolerances = [form.part.dimensions[n] for n in self.names]
+        self.half = np.array([(t.plus + t.minus) / 2 for t in tolerances])
+        self.middle = np.array([t.nominal + (t.plus - t.minus) / 2 for t in tolerances])
+        self.start = np.array([t.nominal for t in tolerances]) - self.middle
+        self.variants = [self.variant(n, {}, h) for n, h in zip(self.names, self.half, strict=True)]
+
+    def variant(self, name: str, dimensions: dict[str, float], step: float) -> Variant:
+        """Raises InputError where the part cannot be built so."""
+        sizes = {**self.form.part.nominal, **dimensions}
+        low, high = (self.built({**sizes, name: sizes[name] + s * step}) for s in (-1, 1))
+        return Variant(name, step, low, high)
+
+    def built(self, dimensions: dict[str, float]) -> tuple[Drawable, np.ndarray]:
+        """A part of these dimensions ready to draw, and its triangles' hidden sky."""
+        item = Drawable.of(self.form.coarse.mesh(dimensions))
+        return item, self.form.hollow_of(item)
+
+    def __call__(self, picture: np.ndarray, fit: Fit) -> Refined:
+        """``picture`` (S, S) linear light; ``fit`` at the same size."""
+        image, size = picture.ravel(), len(picture)
+        at, form = fit.at, self.form
+        nominal = (form.item, form.hollow)
+        look, light = self.look(image, at, size)
+        effects = self._effects(at, self.variants, look, size)
+        offsets = self.start / np.maximum(self.half, 1e-12)
+        within = offsets * 0.0
+        for turn in range(ROUNDS + 1):
+            problem = self._problem(image, at, nominal, light, effects, within - offsets, look, size)
+            if turn == ROUNDS:
+                break
+            move = problem.solve(np.r_[np.zeros(len(within)) + SPREAD], within)
+            at, light = problem.moved(at, move)
+            within = np.clip(within + problem.own(move), -1.0, 1.0)
+        free, sigma = problem.freed(within, self.half, offsets)
+        view = problem.view
+        seen = dict(zip(self.names, problem.dimensions.T, strict=True))
+        return Refined(at, light, within, free, sigma, problem.made, problem.residual, problem.deviation, problem.found, view, look, seen)
+
+    def look(self, image: np.ndarray, at: Placement, size: int) -> tuple[Look, np.ndarray]:
+        """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
+        form = self.form
+        view = form.drawn(at, size)
+        light, made, _ = lit(view, image)
+        floor = grain(image, view)
+        deviation = self.noise.deviation(kinds(view, made, light, form.table, form.hollow), floor)
+        weight = 1 / (deviation**2 * np.maximum(1, np.abs(image - made) / (10 * deviation)))
+        table = with_lobes(finer(form.table), view, image - made, weight)
+        view = form.drawn(at, size, table=table)
+        light, made, _ = lit(view, image)
+        return Look(table, blur_of(made, image, size), floor), light
+
+    def _effects(self, at: Placement, variants: list[Variant], look: Look, size: int) -> list[np.ndarray]:
+        """(N, K + 3) each: what half a tolerance of each dimension adds to the columns, all seen from ``at``."""
+        form = self.form
+        both = ((form.drawn(at, size, *solid, table=look.table).columns for solid in (v.low, v.high)) for v in variants)
+        return [(high - low) / 2 for low, high in both]
+
+    def _problem(
+        self, image: np.ndarray, at: Placement, solid: tuple[Drawable, np.ndarray], light: np.ndarray, effects: list[np.ndarray],
+        within: np.ndarray, look: Look, size: int,
+    ) -> Problem:  # fmt: skip
+        form = self.form
+        view = form.drawn(at, size, *solid, table=look.table)
+        columns = view.columns + sum(w * e for w, e in zip(within, effects, strict=True))
+        sharp = columns @ light
+        jacobian = np.empty((len(image), PARAMETERS))
+        fill_jacobian(
+            view.near,
+            view.face,
+            view.slope,
+            light,
+            look.table,
+            solid[1],
+            at.position,
+            at.scale * size,
+            at.perspective,
+            size,
+            SAMPLES,
+            jacobian,
+        )
+        own = np.stack([e @ light for e in effects], 1) if effects else np.zeros((len(image), 0))
+        rows = look.blurred(np.concatenate([sharp[:, None], jacobian, columns, own], 1), size)
+        made, jacobian, columns, own = np.split(rows, np.cumsum([1, PARAMETERS, columns.shape[1]]), 1)
+        found = kinds(view, made[:, 0], light, look.table, solid[1])
+        return Problem(
+            view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, hold_of(form, at), look
+        )  # fmt: skip
+
+    def measure(self, picture: np.ndarray, refined: Refined, name: str) -> tuple[float, float]:
+        """(mm, standard error) of one dimension however far from its tolerance, the part being built anew at each step."""
+        form, image, size = self.form, picture.ravel(), len(picture)
+        sizes = {n: float(m + w * h) for n, m, w, h in zip(self.names, self.middle, refined.within, self.half, strict=True)}
+        at, light, pixel = refined.at, refined.light, refined.at.mm_per_pixel(size)
+        reach = max(STEP * pixel, 0.5 * float(self.half[self.names.index(name)]))
+        best: tuple[float, float, float] | None = None
+        for _ in range(PATIENCE):
+            try:
+                solid = self.built({**form.part.nominal, **sizes})
+                variant = self.variant(name, sizes, reach)
+            except InputError:  # no such part can be built: the last that could be is the answer
+                break
+            problem = self._problem(
+                image, at, solid, light, self._effects(at, [variant], refined.look, size), np.zeros(1), refined.look, size
+            )
+            step = problem.solve(np.zeros(1), np.zeros(1))
+            sigma = float(problem.errors(np.zeros(1))[0] * reach)
+            loss = float(np.mean(np.log1p((problem.residual / problem.deviation) ** 2)))
+            if best is None or loss < best[0]:
+                best = (loss, sizes[name], sigma)
+            by = float(np.clip(problem.own(step)[0] * reach, -1.5 * pixel, 1.5 * pixel))
+            at, light = problem.moved(at, step)
+            sizes[name] += by
+            if abs(by) < 0.2 * sigma:
+                break
+        return (refined.free[self.names.index(name)], np.inf) if best is None else (best[1], best[2])
+
+    def report(self, picture: np.ndarray, refined: Refined, *, measure: bool = True) -> dict[str, Measured]:
+        """Every dimension that has a tolerance; those that look out of it are measured to the end, where ``measure``."""
+        tells = TELLS * refined.at.mm_per_pixel(len(picture))
+        result = {}
+        for k, name in enumerate(self.names):
+            t = self.form.part.dimensions[name]
+            trust = self.trust.get(name, 1.0)
+            value, sigma = t.nominal + refined.free[k], trust * refined.free_sigma[k]
+            if measure and sigma <= max(tells, self.half[k]) and max(t.low - value, value - t.high) > SURE * sigma:
+                value, sigma = self.measure(picture, refined, name)
+                sigma *= trust
+            if not sigma <= max(tells, self.half[k]):
+                result[name] = Measured(None, t.nominal, t.plus, t.minus, None, None)
+                continue
+            ok = not max(t.low - value, value - t.high) > SURE * sigma
+            result[name] = Measured(round(float(value), 4), t.nominal, t.plus, t.minus, round(float(sigma), 4), ok)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Weighted least squares over [pose (7), light (K + 3), dimensions (D)] about the present form."""
+
+    view: Sheet
+    made: np.ndarray
+    residual: np.ndarray
+    deviation: np.ndarray
+    found: np.ndarray
+    jacobian: np.ndarray
+    columns: np.ndarray
+    dimensions: np.ndarray
+    light: np.ndarray
+    hold: tuple[np.ndarray, np.ndarray]
+    look: Look
+
+    def __post_init__(self) -> None:
+        z = self.residual / self.deviation
+        weight = 1 / (self.deviation**2 * (1 + (z / OUTLIER) ** 2))
+        rows = np.concatenate([self.jacobian, self.columns, self.dimensions], 1)
+        weighted = rows * weight[:, None]
+        left, right = rows.T @ weighted, weighted.T @ self.residual
+        count = self.columns.shape[1]
+        at = slice(PARAMETERS, PARAMETERS + count)
+        level = max(abs(self.light[0]), 1e-3)
+        prior = np.r_[1e-6, np.full(count - 1 - BACKGROUND, 1 / level**2), np.full(BACKGROUND, 1e-6)]
+        left[at, at] += np.diag(prior)
+        right[at] -= prior * self.light
+        precision, off = self.hold
+        left[range(PARAMETERS), range(PARAMETERS)] += precision
+        right[:PARAMETERS] -= np.where(precision < 1e11, precision, 0.0) * off
+        object.__setattr__(self, "left", left)
+        object.__setattr__(self, "right", right)
+        object.__setattr__(self, "scores", weighted * self.residual[:, None])
+
+    left: np.ndarray = None  # type: ignore[assignment]
+    right: np.ndarray = None  # type: ignore[assignment]
+    scores: np.ndarray = None  # type: ignore[assignment]
+
+    @property
+    def first(self) -> int:
+        return len(self.left) - self.dimensions.shape[1]
+
+    def solve(self, precision: np.ndarray, within: np.ndarray) -> np.ndarray:
+        """The move of all parameters, each dimension held at 0 with its ``precision`` (D,) from ``within`` (D,)."""
+        left, right = self.left.copy(), self.right.copy()
+        left[range(self.first, len(left)), range(self.first, len(left))] += precision + 1e-9
+        right[self.first :] -= precision * within
+        return np.linalg.solve(left, right)
+
+    def own(self, move: np.ndarray) -> np.ndarray:
+        return move[self.first :]
+
+    def moved(self, at: Placement, move: np.ndarray) -> tuple[Placement, np.ndarray]:
+        position = at.position + np.r_[move[3:5], 0.0]
+        position[2] *= np.exp(move[5])
+        step = move[:3] * min(1.0, 0.2 / max(float(np.linalg.norm(move[:3])), 1e-12))
+        other = Placement(turned(step) @ at.turn, position, at.scale * float(np.exp(move[6])), at.perspective)
+        return other, self.light + move[PARAMETERS : self.first]
+
+    def errors(self, precision: np.ndarray) -> np.ndarray:
+        """(D,) standard errors: the sandwich of White (1980), scores summed over 5 x 5 pixels because neighbours err alike."""
+        left = self.left.copy()
+        left[range(self.first, len(left)), range(self.first, len(left))] += precision + 1e-9
+        inverse = np.linalg.inv(left)[self.first :]
+        size = self.view.size
+        own = self.scores @ inverse.T
+        near = uniform_filter(own.reshape(size, size, -1), (5, 5, 1), mode="constant").reshape(own.shape) * 25
+        return np.sqrt(
+            np.maximum(np.maximum(np.einsum("nd,nd->d", own, near), np.einsum("nd,nd->d", own, own)), np.diag(inverse[:, self.first :]))
+        )
+
+    def freed(self, within: np.ndarray, half: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(D,) mm beyond nominal and (D,) standard errors, each dimension freed alone while the others keep to their tolerances."""
+        value, sigma = np.empty(len(within)), np.empty(len(within))
+        for k in range(len(within)):
+            precision = np.full(len(within), SPREAD)
+            precision[k] = 0.0
+            value[k] = (within + self.own(self.solve(precision, within)))[k] - offsets[k]
+            sigma[k] = self.errors(precision)[k]
+        return value * half, sigma * half
+
+
+def hold_of(form: CadForm, at: Placement) -> tuple[np.ndarray, np.ndarray]:
+    """((7,) precisions, (7,) present distances from what the part file says), in the units of a likelihood."""
+    camera, reference = form.part.views.camera, form.reference
+    precision, off = np.full(PARAMETERS, 1e-6), np.zeros(PARAMETERS)
+    width = (-reference.position[2] if at.perspective else 1.0) / reference.scale
+    precision[3:5] = 1 / ((LOOSE + 0.6 * camera.offset) * width) ** 2
+    off[3:5] = at.position[:2] - reference.position[:2]
+    if not at.perspective:
+        precision[5] = 1e12
+    if at.perspective or not placed_elsewhere(form.part) or camera.field is not None:
+        precision[6] = 1e12
+    return precision, off

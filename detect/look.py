@@ -1,0 +1,124 @@
+"""What a photograph's light and camera are like beyond the form's own basis: highlights, blur, grain. None of it is a defect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from synth.scene import within
+from train.residual_noise import FLOOR
+from train.shading import Sheet
+
+DIRECTIONS, CELLS = 200, 51  # of lobes that are tried, and of normals a side that residuals are gathered by
+SHARPNESS = (6.0, 20.0, 60.0, 200.0, 600.0)  # exponents of a highlight's lobe
+LOBES = 3
+WORTH = 0.03  # of the weighted squares left over: a lobe that explains less is none
+BLURS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4)  # px, standard deviations
+FINE = 2  # the extended table's nodes a node of the form's
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """``table`` (G', G', K') float32: the form's reflectance maps and the photograph's highlights; ``blur`` px; ``floor`` (N,) the
+    variance that the photograph's own grain leaves at each pixel."""
+
+    table: np.ndarray
+    blur: float
+    floor: np.ndarray
+
+    def blurred(self, rows: np.ndarray, size: int) -> np.ndarray:
+        """(N, ...) pictures as the photograph's lens shows them."""
+        if not self.blur:
+            return rows
+        planes = rows.reshape(size, size, -1)
+        return gaussian_filter(planes, (self.blur, self.blur, 0), mode="nearest", truncate=3.0).reshape(rows.shape)
+
+
+def finer(table: np.ndarray) -> np.ndarray:
+    """(G, G, K) -> (FINE (G - 1) + 1, ...): the same maps between the nodes too, for sharp lobes to be added."""
+    at = np.arange(FINE * (len(table) - 1) + 1) / FINE
+    low = np.minimum(at.astype(int), len(table) - 2)
+    share = (at - low).astype(np.float32)[:, None, None]
+    rows = table[low] * (1 - share) + table[low + 1] * share
+    columns = np.moveaxis(rows, 1, 0)
+    return np.ascontiguousarray(np.moveaxis(columns[low] * (1 - share) + columns[low + 1] * share, 0, 1))
+
+
+def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """``table`` and up to LOBES highlights that the ``residual`` (N,) shows: greedily the direction and sharpness of a Phong lobe that
+    explains most of it (matching pursuit, Mallat and Zhang 1993). A lobe is bright only, where a bump has a dark side too."""
+    lobes, squared, normals = _lobes()
+    n, s = view.size, view.samples
+    inside = np.flatnonzero(view.cover > 0.99)
+    slope = view.slope.reshape(n, s, n, s, 2).mean((1, 3)).reshape(-1, 2)[inside]
+    node = np.clip(np.rint((slope + 1) * 0.5 * (CELLS - 1)).astype(int), 0, CELLS - 1)
+    cell = node[:, 0] * CELLS + node[:, 1]
+    left, own = residual[inside].copy(), weight[inside]
+    squares = squared @ np.bincount(cell, own, CELLS**2).astype(np.float32)
+    for _ in range(LOBES):
+        total, pull = float(own @ left**2), np.bincount(cell, own * left, CELLS**2)
+        along = lobes @ pull.astype(np.float32)
+        gain = np.where((along > 0) & (squares > 1e-9), along**2 / np.maximum(squares, 1e-9), 0.0)
+        best = int(gain.argmax())
+        if not gain[best] > WORTH * total:
+            break
+        direction, sharpness = _DIRECTIONS[best // len(SHARPNESS)], best % len(SHARPNESS)
+        near = np.clip(pull, 0, None) * (normals @ direction > np.cos(np.radians(10)))  # between the directions that were tried
+        direction = near @ normals if near.sum() > 0 else direction
+        direction = direction / np.linalg.norm(direction)
+        powers = SHARPNESS[max(0, sharpness - 1) : sharpness + 2]
+        table = np.concatenate([table, _maps(len(table), direction, powers)], 2)
+        left -= along[best] / squares[best] * lobes[best][cell]
+    return np.ascontiguousarray(table)
+
+
+def _maps(grid: int, direction: np.ndarray, powers: tuple[float, ...]) -> np.ndarray:
+    """(grid, grid, len(powers)) float32."""
+    cosine = np.clip(_grid(grid) @ direction, 0, None)
+    return np.stack([cosine**p for p in powers], 1).reshape(grid, grid, -1).astype(np.float32)
+
+
+def _grid(grid: int) -> np.ndarray:
+    """(grid * grid, 3) unit normals at the nodes of a map."""
+    nodes = np.linspace(-1, 1, grid)
+    x, y = (v.ravel() for v in np.meshgrid(nodes, nodes, indexing="ij"))
+    reach = np.maximum(np.sqrt(x**2 + y**2), 1)
+    return np.stack([x / reach, y / reach, np.sqrt(np.maximum(0, 1 - (x**2 + y**2) / reach**2))], 1)
+
+
+@lru_cache(maxsize=1)
+def _lobes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(DIRECTIONS * len(SHARPNESS), CELLS ** 2) float32 lobes, their squares, and (CELLS ** 2, 3) the cells' normals."""
+    normals = _grid(CELLS)
+    cosines = np.clip(normals @ _DIRECTIONS.T, 0, None)
+    lobes = np.stack([cosines[:, d] ** p for d in range(DIRECTIONS) for p in SHARPNESS]).astype(np.float32)
+    return lobes, lobes**2, normals
+
+
+_DIRECTIONS = np.stack([within(np.array([0.0, 0.0, 1.0]), 85.0, np.random.default_rng(k)) for k in range(DIRECTIONS)])
+
+
+def blur_of(made: np.ndarray, image: np.ndarray, size: int) -> float:
+    """px: the standard deviation at which the form's picture ``made`` (N,) is nearest to ``image`` (N,), robustly."""
+    losses = []
+    for sigma in BLURS:
+        off = gaussian_filter(made.reshape(size, size), sigma, mode="nearest", truncate=3.0).ravel() - image if sigma else made - image
+        losses.append(np.sqrt(off**2 + 1e-4).mean())
+    return BLURS[int(np.argmin(losses))]
+
+
+def grain(image: np.ndarray, view: Sheet) -> np.ndarray:
+    """(N,) variance of the photograph's noise, told from its finest detail on the part and behind it (Immerkaer 1996, by medians)."""
+    n = view.size
+    picture, cover = image.reshape(n, n), view.cover.reshape(n, n)
+    detail = np.abs(
+        4 * picture[1:-1, 1:-1]
+        - 2 * (picture[2:, 1:-1] + picture[:-2, 1:-1] + picture[1:-1, 2:] + picture[1:-1, :-2])
+        + picture[2:, 2:] + picture[2:, :-2] + picture[:-2, 2:] + picture[:-2, :-2]
+    )  # fmt: skip
+    own = cover[1:-1, 1:-1]
+    levels = [1.4826 * np.median(detail[side]) / 6 if side.sum() > 20 else 0.0 for side in (own > 0.99, own < 0.01)]
+    return view.cover * levels[0] ** 2 + (1 - view.cover) * levels[1] ** 2 + FLOOR

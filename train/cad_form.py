@@ -1,0 +1,225 @@
+"""The CAD form's run folder: nothing is trained but what a descent over the renderer's own parameters needs.
+
+config.yaml        format, form, size, seed, and what was measured      part.yaml       the part file
+form.safetensors   reflectance maps, pose index, symmetries, hollows    noise.json      expected residuals by kind of pixel
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy.spatial import cKDTree
+
+from cad.command import progress
+from cad.errors import InputError
+from cad.files import fingerprint, read_json, whole, write, write_json
+from cad.mesh import Mesh
+from cad.part import Part, parse
+from cad.reading import read_yaml
+from synth.raycast import Drawable, linear
+from synth.sampling import Recipe, draw_sample
+from synth.scene import Scene
+from train.pose_index import PoseIndex, build_index
+from train.reflectance import basis
+from train.residual_noise import ResidualNoise, hollows, kinds
+from train.shading import Placement, Sheet, lit, sheet
+from train.symmetry import Symmetries, measured
+
+FORMAT = 1
+COARSER = 2.5  # the descent's mesh against the part's own: chords of about diagonal / 1000
+SAMPLES = 2  # rays a pixel are its square
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, of linear light here
+NOISE_VIEWS = 96
+
+
+@dataclass(frozen=True, eq=False)
+class CadForm:
+    """A part as its own generator: ``decode`` is the renderer. Opened by :func:`open_form`, made by :func:`build_form`."""
+
+    part: Part
+    size: int
+    table: np.ndarray
+    index: PoseIndex
+    symmetries: Symmetries
+    hollow: np.ndarray
+    noise: ResidualNoise
+
+    @cached_property
+    def coarse(self) -> Part:
+        return replace(self.part, chord=COARSER * self.part.chord)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return self.coarse.mesh()
+
+    @cached_property
+    def item(self) -> Drawable:
+        return Drawable.of(self.mesh)
+
+    @cached_property
+    def pivot(self) -> np.ndarray:
+        """(3,) mm: the middle of the nominal part's box."""
+        return self.mesh.bounds.mean(0)
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """(n, 3) mm about the pivot."""
+        return self.mesh.vertices - self.pivot
+
+    @cached_property
+    def _middles(self) -> cKDTree:
+        return cKDTree(self.item.corners.mean(1))
+
+    def hollow_of(self, item: Drawable) -> np.ndarray:
+        """(m,) the hidden sky of a variant's triangles: that of the nominal part's nearest."""
+        return self.hollow if item is self.item else self.hollow[self._middles.query(item.corners.mean(1))[1]]
+
+    def drawn(
+        self, at: Placement, size: int, item: Drawable | None = None, hollow: np.ndarray | None = None, *, table: np.ndarray | None = None
+    ) -> Sheet:
+        """A view of the nominal part, or of a variant."""
+        item = item or self.item
+        return sheet(
+            item, self.pivot, at, self.table if table is None else table, self.hollow_of(item) if hollow is None else hollow, size, SAMPLES
+        )
+
+    @cached_property
+    def reference(self) -> Placement:
+        return reference_of(self.part, self.mesh)
+
+
+def reference_of(part: Part, mesh: Mesh) -> Placement:
+    """Where the part file's camera has the part: exactly, or in the middle of its ranges."""
+    camera = part.views.camera
+    fill = float(np.mean(camera.fill or (0.7, 0.7)))
+    if camera.projection == "orthographic":
+        return Placement(np.eye(3), np.array([0.0, 0.0, -2.0 * mesh.diagonal]), 1 / (camera.field or mesh.diagonal / fill), False)
+    scale = 1 / (2 * np.tan(np.radians(camera.angle or 30.0) / 2))
+    return Placement(np.eye(3), np.array([0.0, 0.0, -max(mesh.diagonal / fill * scale, 0.75 * mesh.diagonal)]), scale, True)
+
+
+def placed_elsewhere(part: Part) -> bool:
+    """Whether the part's place or scale in the image is not known beforehand."""
+    return part.views.camera.offset > 0 or part.views.camera.field is None
+
+
+def luminance(images: np.ndarray) -> np.ndarray:
+    """(..., H, W, 3) uint8 sRGB -> (..., H, W) float64 linear light in [0, 1]."""
+    return linear(images / 255.0) @ GREY
+
+
+def placement_of(scene: Scene, pivot: np.ndarray) -> Placement:
+    """Where a scene has the part, for another ``pivot`` (3,) than its own."""
+    scale = 1 / scene.field if scene.field is not None else 1 / (2 * np.tan(np.radians(scene.angle) / 2))
+    position = np.asarray(scene.position) + scene.rotation @ (pivot - np.asarray(scene.pivot))
+    return Placement(scene.rotation, position, scale, scene.field is None)
+
+
+def build_form(part: Part, size: int, *, seed: int = 0) -> tuple[CadForm, dict[str, Any]]:
+    """The form, and what was measured on the way. Deterministic for a part and ``seed``."""
+    start = time.perf_counter()
+    part.check_tolerances()
+    with progress(4, "fitting", "steps") as advance:
+        table = basis(part.views, seed=seed)
+        shell = CadForm(part, size, table, None, None, None, None)  # type: ignore[arg-type] - filled in below, in this order
+        advance(1)
+        hollow = hollows(shell.item, shell.pivot, shell.mesh.diagonal)
+        index = build_index(part, shell.item, shell.pivot, shell.reference, table, hollow, placed_elsewhere(part))
+        advance(1)
+        symmetries = measured(shell.mesh, shell.item, shell.pivot, shell.reference, table, hollow, index)
+        advance(1)
+        form = replace(shell, index=index, symmetries=symmetries, hollow=hollow)
+        form = replace(form, noise=_noise(form, seed))
+        advance(1)
+    facts = {
+        "poses": len(index.turns),
+        "exact_symmetries": len(symmetries.exact),
+        "approximate_symmetries": len(symmetries.approximate),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    return form, facts
+
+
+def _noise(form: CadForm, seed: int) -> ResidualNoise:
+    """From good views at their true poses: what tolerances, sampling and a light outside the basis leave over."""
+    recipe = Recipe(NOISE_VIEWS, 0, size=form.size, seed=seed + 7919)  # views that no dataset of the user's shares
+    found, residuals = [], []
+    for k in range(NOISE_VIEWS):
+        drawn = draw_sample(form.part, recipe, "train", "good", k)
+        picture = luminance(drawn.image).ravel()
+        view = form.drawn(placement_of(Scene.of(drawn.sample.scene), form.pivot), form.size)
+        light, made, _ = lit(view, picture)
+        found.append(kinds(view, made, light, form.table, form.hollow))
+        residuals.append(picture - made)
+    return ResidualNoise.of(*thinned(found, residuals))
+
+
+def thinned(found: list[np.ndarray], residuals: list[np.ndarray], most: int = 200_000) -> tuple[np.ndarray, np.ndarray]:
+    """All images' rows joined; every k-th where they are more than ``most``."""
+    step = max(1, sum(map(len, residuals)) // most)
+    return np.concatenate(found)[::step], np.concatenate(residuals)[::step]
+
+
+def wanted_of(part: Part, size: int, seed: int) -> dict[str, Any]:
+    """What a finished folder must say to be up to date."""
+    return {"format": FORMAT, "form": "cad", "size": size, "seed": seed, "part": fingerprint(part.text)}
+
+
+def save_form(folder: str | Path, form: CadForm, wanted: dict[str, Any], facts: dict[str, Any]) -> None:
+    """config.yaml last, so its presence means complete."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        "table": form.table, "turns": form.index.turns, "templates": form.index.templates, "boxes": form.index.boxes,
+        "symmetry_turns": form.symmetries.turns, "symmetry_losses": form.symmetries.losses, "hollow": form.hollow,
+    }  # fmt: skip
+    with whole(folder / "form.safetensors") as temporary:
+        save_file({k: torch.as_tensor(v).contiguous() for k, v in arrays.items()}, temporary)
+    write_json(folder / "noise.json", form.noise.json())
+    write(folder / "part.yaml", form.part.text)
+    write(folder / "config.yaml", yaml.safe_dump({**wanted, "measured": facts}, sort_keys=False))
+
+
+def open_form(folder: str | Path, config: dict[str, Any]) -> CadForm:
+    """Raises InputError where a file is missing, damaged, or of a newer format."""
+    folder = Path(folder)
+    if config.get("format", 0) > FORMAT:
+        raise InputError(
+            folder / "config.yaml", f"found format {config['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect"
+        )
+    again = "train fit --form cad --force makes it anew"
+    try:
+        arrays = load_file(folder / "form.safetensors")
+        part = parse((folder / "part.yaml").read_text(encoding="utf-8"))
+        noise = ResidualNoise.from_json(read_json(folder / "noise.json", "a noise model"))
+        values = {k: v.numpy() for k, v in arrays.items() if k != "templates"}
+        index = PoseIndex(values["turns"], arrays["templates"], values["boxes"], placed_elsewhere(part))
+        symmetries = Symmetries(values["symmetry_turns"], values["symmetry_losses"])
+        form = CadForm(part, int(config["size"]), values["table"], index, symmetries, values["hollow"], noise)
+    except FileNotFoundError as error:
+        raise InputError(error.filename or folder, "missing", wanted="a whole run folder", step=again) from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(folder, f"is damaged: {type(error).__name__} {error}", wanted="a whole run folder", step=again) from None
+    if len(form.hollow) != len(form.item.corners):
+        raise InputError(folder, "was made by another version's mesh", wanted="a form of this version", step=again)
+    return form
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The folder's config where it is a CAD form's; None where it is something else's."""
+    if not (folder / "config.yaml").is_file():
+        return None
+    try:
+        found = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
+    except InputError as error:
+        raise error.inside(folder / "config.yaml") from None
+    return found if isinstance(found, dict) and found.get("form") == "cad" else None

@@ -1,0 +1,115 @@
+"""Where a descent may start: a part's poses, evenly over its view range, each with a small template that does not care about light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cad.part import Part
+from cad.views import Turn
+from synth.raycast import Drawable
+from synth.scene import about, between, matrix, product
+from train.shading import Placement, sheet
+
+THUMB = 16  # px of a template
+LIGHTS = 6  # its columns: the first reflectance maps, one for hollows and one for the background
+POSES = 6000
+FILL = 0.8  # of a template's width, where it shows the part's box and not the whole image
+CANDIDATES = 400  # nearest poses among which unlike ones are picked
+
+
+@dataclass(frozen=True, eq=False)
+class PoseIndex:
+    """``turns`` (n, 3, 3) float64; ``templates`` (n, LIGHTS, 256) float32, orthonormal rows that span each pose's pictures under any
+    light; ``boxes`` (n, 4) float64: the part's box in the template's reference placement, as centre x, y and width, height in units
+    of image widths; ``boxed``: templates show this box at FILL, not the whole image, because place or scale are not known."""
+
+    turns: np.ndarray
+    templates: Tensor
+    boxes: np.ndarray
+    boxed: bool
+
+    def distances(self, thumbs: np.ndarray) -> np.ndarray:
+        """(n,) float32 share of a (256,) float picture's energy that no light on the pose explains: 0 a match, 1 nothing alike."""
+        picture = torch.from_numpy(np.ascontiguousarray(thumbs, np.float32)).to(self.templates.device)
+        shares = (self.templates.flatten(0, 1) @ picture).view(len(self.turns), -1).square().sum(1)
+        return (1 - shares / picture.square().sum().clamp(min=1e-12)).cpu().numpy()
+
+    def nearest(self, thumbs: np.ndarray, count: int, apart: float = 12.0) -> np.ndarray:
+        """(<= count,) int: the best matches, no two within ``apart`` degrees."""
+        distance = self.distances(thumbs)
+        order = np.argpartition(distance, min(CANDIDATES, len(distance) - 1))[:CANDIDATES]
+        order = order[np.argsort(distance[order], kind="stable")]
+        near = np.einsum("aij,bij->ab", self.turns[order], self.turns[order]) > 1 + 2 * np.cos(np.radians(apart))
+        chosen: list[int] = []
+        for k in range(len(order)):
+            if not near[k, chosen].any():
+                chosen.append(k)
+            if len(chosen) == count:
+                break
+        return order[chosen]
+
+
+def build_index(
+    part: Part, item: Drawable, pivot: np.ndarray, reference: Placement, table: np.ndarray, hollow: np.ndarray, boxed: bool
+) -> PoseIndex:
+    """Draws every pose at ``reference``'s position and scale."""
+    turns = np.stack([matrix(q) for q in rotations(part.views.rotation, POSES)])
+    templates, boxes = np.empty((len(turns), LIGHTS, THUMB**2), np.float32), np.empty((len(turns), 4))
+    table = np.ascontiguousarray(table[:, :, : LIGHTS - 2])
+    corners = item.corners.reshape(-1, 3) - pivot
+    for k, turn in enumerate(turns):
+        at = Placement(turn, reference.position, reference.scale, reference.perspective)
+        boxes[k] = box_of(corners, at)
+        view = sheet(item, pivot, framed(at, boxes[k]) if boxed else at, table, hollow, THUMB, 3)
+        templates[k] = np.linalg.qr(
+            np.column_stack([view.columns[:, : LIGHTS - 2], view.columns[:, LIGHTS - 2], view.columns[:, LIGHTS + 1]])
+        )[0].T
+    return PoseIndex(turns, torch.from_numpy(templates), boxes, boxed)
+
+
+def box_of(points: np.ndarray, at: Placement) -> np.ndarray:
+    """(4,) centre x, y (y up) and width, height of (n, 3) ``points`` about the pivot, in image widths from the image's middle."""
+    seen = points @ at.turn.T + at.position
+    flat = seen[:, :2] * at.scale / (-seen[:, 2:] if at.perspective else 1.0)
+    low, high = flat.min(0), flat.max(0)
+    return np.r_[(low + high) / 2, high - low]
+
+
+def framed(at: Placement, box: np.ndarray) -> Placement:
+    """The placement whose image shows ``box`` in its middle at FILL: moved across the view and scaled, not tilted."""
+    away = -at.position[2] if at.perspective else 1.0
+    middle = np.r_[box[:2] * away / at.scale, 0.0]
+    return Placement(at.turn, at.position - middle, at.scale * FILL / box[2:].max(), at.perspective)
+
+
+def rotations(ranges: str | Turn, count: int) -> Iterator[np.ndarray]:
+    """Unit quaternions evenly over SO(3) by super-Fibonacci spirals (Alexa 2022), or over the spins and tilts of a Turn."""
+    if not isinstance(ranges, Turn):
+        phi, psi = np.sqrt(2.0), 1.533751168755204288
+        for s in np.arange(count) + 0.5:
+            r, rest, angle = np.sqrt(s / count), np.sqrt(1 - s / count), 2 * np.pi * s
+            yield np.array([r * np.sin(angle / phi), r * np.cos(angle / phi), rest * np.sin(angle / psi), rest * np.cos(angle / psi)])
+        return
+    upright = between(np.asarray(ranges.axis), np.array([0.0, 0.0, 1.0]))
+    step = _even_step(ranges, count)
+    for tilt in np.linspace(*ranges.tilt, max(1, int(np.ceil((ranges.tilt[1] - ranges.tilt[0]) / step)) + 1)):
+        round_ = max(1, int(np.ceil(360 * abs(np.sin(np.radians(tilt))) / step)))
+        for across in 2 * np.pi * np.arange(round_) / round_:
+            for spin in np.arange(ranges.spin[0], ranges.spin[1] + 0.5 * step, step):
+                turn = product(about(np.array([0.0, 0.0, 1.0]), np.radians(spin)), upright)
+                yield product(about(np.array([np.cos(across), np.sin(across), 0.0]), np.radians(tilt)), turn)
+
+
+def _even_step(ranges: Turn, count: int) -> float:
+    """Degrees between neighbours such that at most about ``count`` fit, and no finer than 2."""
+    for step in (2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 10.0):
+        tilts = np.linspace(*ranges.tilt, max(1, int(np.ceil((ranges.tilt[1] - ranges.tilt[0]) / step)) + 1))
+        rounds = sum(max(1, int(np.ceil(360 * abs(np.sin(np.radians(t))) / step))) for t in tilts)
+        if rounds * ((ranges.spin[1] - ranges.spin[0]) / step + 1) <= count:
+            break
+    return step

@@ -1,0 +1,155 @@
+"""A view's picture as a linear function of its light: kernels. The solid's pixels are combinations of reflectance maps, those behind
+it a plane; an edge's pixel is a mixture of both. All in linear light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from synth.raycast import Drawable, raster
+
+HOLLOW = 3  # columns where the part hides its own sky, by how much of it: even, and with the normal's x and y
+BACKGROUND = 3  # columns behind the part: even, and rising along x and y
+EXTRA = HOLLOW + BACKGROUND
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a part stands before a camera. A point p lands at ``turn (p - pivot) + position``, mm, in the camera's frame (x right, y up,
+    looking along -Z); ``scale``: image widths per mm (orthographic), or over the tangent, 1 / (2 tan(angle / 2)), in ``perspective``."""
+
+    turn: np.ndarray
+    position: np.ndarray
+    scale: float
+    perspective: bool
+
+    def shift(self, pivot: np.ndarray) -> np.ndarray:
+        return self.position - self.turn @ pivot
+
+    def mm_per_pixel(self, size: int) -> float:
+        """At the depth of the pivot."""
+        return (-self.position[2] if self.perspective else 1.0) / (self.scale * size)
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A drawn view with ``samples`` x ``samples`` rays a pixel (fine arrays are (F, F), F = size * samples; pixels are rows, N = size ** 2).
+
+    ``near`` grows towards the camera, -inf behind the part; ``face`` -1 there; ``slope`` (F, F, 2) the camera-frame normal's x and y;
+    ``columns`` (N, K + EXTRA) what each weight of the light adds to a pixel; ``cover`` (N,) share of it that the part fills.
+    """
+
+    size: int
+    samples: int
+    near: np.ndarray
+    face: np.ndarray
+    slope: np.ndarray
+    columns: np.ndarray
+    cover: np.ndarray
+
+
+def sheet(item: Drawable, pivot: np.ndarray, at: Placement, table: np.ndarray, hollow: np.ndarray, size: int, samples: int) -> Sheet:
+    """``table`` (G, G, K) float32: a basis of reflectance maps; ``hollow`` (m,) each triangle's share of hidden sky."""
+    fine = size * samples
+    slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((size**2, table.shape[2] + EXTRA)), np.zeros(size**2)
+    near, face, w1, w2 = raster(item.corners, at.turn, at.shift(pivot), at.scale * fine, fine, at.perspective)
+    fill_columns(face, w1, w2, item.normals, at.turn, table, hollow, size, samples, slope, columns, cover)
+    return Sheet(size, samples, near, face, slope, columns, cover)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+def fill_columns(face, w1, w2, normals, turn, table, hollow, size, samples, slope, columns, cover):  # pragma: no cover - compiled
+    """Fills ``slope``, ``columns`` and ``cover`` of a Sheet."""
+    count, grid = table.shape[2], table.shape[0]
+    columns[:] = 0.0
+    cover[:] = 0.0
+    share, half, fine = 1.0 / (samples * samples), 0.5 * (grid - 1), size * samples
+    for j in range(fine):
+        for i in range(fine):
+            f = face[j, i]
+            if f < 0:
+                continue
+            b, c = w1[j, i], w2[j, i]
+            a = 1.0 - b - c
+            x = a * normals[f, 0, 0] + b * normals[f, 1, 0] + c * normals[f, 2, 0]
+            y = a * normals[f, 0, 1] + b * normals[f, 1, 1] + c * normals[f, 2, 1]
+            z = a * normals[f, 0, 2] + b * normals[f, 1, 2] + c * normals[f, 2, 2]
+            cx = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z
+            cy = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z
+            cz = max(turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z, 0.0)
+            unit = 1.0 / max(np.sqrt(cx * cx + cy * cy + cz * cz), 1e-9)
+            cx *= unit
+            cy *= unit
+            slope[j, i, 0] = cx
+            slope[j, i, 1] = cy
+            gx = min(max((cx + 1.0) * half, 0.0), grid - 1.001)
+            gy = min(max((cy + 1.0) * half, 0.0), grid - 1.001)
+            ix, iy = int(gx), int(gy)
+            fx, fy = gx - ix, gy - iy
+            p = (j // samples) * size + i // samples
+            cover[p] += share
+            w00, w10, w01, w11 = share * (1 - fx) * (1 - fy), share * fx * (1 - fy), share * (1 - fx) * fy, share * fx * fy
+            for k in range(count):
+                columns[p, k] += (
+                    w00 * table[ix, iy, k] + w10 * table[ix + 1, iy, k] + w01 * table[ix, iy + 1, k] + w11 * table[ix + 1, iy + 1, k]
+                )
+            hidden = share * hollow[f]
+            columns[p, count] += hidden
+            columns[p, count + 1] += hidden * cx
+            columns[p, count + 2] += hidden * cy
+    for p in range(size * size):
+        behind = 1.0 - cover[p]
+        columns[p, count + 3] = behind
+        columns[p, count + 4] = behind * ((p % size + 0.5) / size - 0.5)
+        columns[p, count + 5] = behind * ((p // size + 0.5) / size - 0.5)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # pragma: no cover - compiled
+    """Robust least squares: the ``light`` (K,) whose picture ``made = columns @ light`` is nearest to ``image`` (N,), in place.
+
+    Minimises the sum of sqrt(residual^2 + sigma^2) with ``ridge`` (K,) on the weights, by ``rounds`` of re-weighting from the light
+    given; ``weight`` (N,) are the last weights, 1 / sqrt(residual^2 + sigma^2).
+    """
+    pixels, count = columns.shape
+    left, right = np.empty((count, count)), np.empty(count)
+    for turn in range(rounds + 1):
+        for p in range(pixels):
+            value = 0.0
+            for k in range(count):
+                value += columns[p, k] * light[k]
+            made[p] = value
+            weight[p] = 1.0 / np.sqrt((value - image[p]) ** 2 + sigma * sigma)
+        if turn == rounds:
+            break
+        left[:] = 0.0
+        right[:] = 0.0
+        for p in range(pixels):
+            for k in range(count):
+                value = weight[p] * columns[p, k]
+                if value == 0.0:
+                    continue
+                right[k] += value * image[p]
+                for m in range(k + 1):
+                    left[k, m] += value * columns[p, m]
+        for k in range(count):
+            left[k, k] += ridge[k]
+            for m in range(k):
+                left[m, k] = left[k, m]
+        light[:] = np.linalg.solve(left, right)
+
+
+def ridge(count: int) -> np.ndarray:
+    """(count + EXTRA,) how strongly each weight of a light is held near 0: components by their deviation, the background hardly."""
+    return np.r_[1e-4, np.full(count - 1 + HOLLOW, 0.02), np.full(BACKGROUND, 1e-4)]
+
+
+def lit(view: Sheet, image: np.ndarray, *, sigma: float = 0.01, rounds: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The light (K + EXTRA,) that suits ``image`` (N,) best, its picture (N,), and the pixels' weights (N,)."""
+    count = view.columns.shape[1]
+    light, made, weight = np.zeros(count), np.empty(len(image)), np.empty(len(image))
+    light[0] = 1.0
+    solve_light(view.columns, image, ridge(count - EXTRA), sigma, rounds, light, made, weight)
+    return light, made, weight
