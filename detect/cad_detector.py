@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ class CadCalibration:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A photograph's nearest good form; ``other`` the second pose, where it fits as well. ``steps`` of descent, in ``seconds``."""
+    """A photograph's nearest good form; ``other`` the second pose, where it fits as well. ``steps`` of descent; ``seconds`` that it
+    took, or the wall time of those projected together over their number."""
 
     fit: Fit
     refined: Refined
@@ -125,9 +126,11 @@ class CadDetector:
         """All of them, on all cores."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
+        began = time.perf_counter()
         try:
             with ThreadPoolExecutor(min(len(photographs), os.cpu_count() or 1)) as pool:
-                return list(pool.map(lambda p: self.project(p.pixels), photographs))
+                found = list(pool.map(lambda p: self.project(p.pixels), photographs))
+            return [replace(f, seconds=(time.perf_counter() - began) / len(found)) for f in found]
         finally:
             torch.set_num_threads(threads)
 

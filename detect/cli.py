@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cad.command import SETTINGS, json_option, result, run, say
 from cad.errors import InputError
 
+if TYPE_CHECKING:
+    from detect.inspection import Inspection
+
 RUNS = Path("runs")
+REJECTED = ("fail", "not this part")
 run_option = click.option(
     "--run", "run_folder", type=click.Path(path_type=Path), metavar="RUN", help="The run folder.  [default: the newest below runs/]"
 )
@@ -27,8 +32,8 @@ def detect() -> None:
 @click.argument("good", type=click.Path(path_type=Path))
 @run_option
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
-@click.option("--steps", type=click.IntRange(0, 10_000), metavar="N", help="Steps of descent at most; 0: the encoder alone.")
-@click.option("--starts", type=click.IntRange(1, 256), metavar="K", help="Codes to descend from, the encoder's first.")
+@click.option("--steps", type=click.IntRange(0, 10_000), metavar="N", help="Learned forms: steps of descent at most; 0: the encoder alone.")
+@click.option("--starts", type=click.IntRange(1, 256), metavar="K", help="Learned forms: codes to descend from, the encoder's first.")
 @device_option
 @json_option
 def calibrate(good: Path, run_folder: Path | None, alpha: float, steps: int | None, starts: int | None, device: str, as_json: bool) -> None:
@@ -38,16 +43,17 @@ def calibrate(good: Path, run_folder: Path | None, alpha: float, steps: int | No
     """
     from dataclasses import replace
 
-    from detect.inspection import Detector, Settings, save_calibration
+    from detect.inspection import Settings
+    from detect.opening import open_detector, save_calibration
     from detect.photographs import find_images, read_all
 
-    opened = _open(run_folder)
+    folder = _run_folder(run_folder)
     settings = replace(Settings(), **{k: v for k, v in (("steps", steps), ("starts", starts)) if v is not None})
-    detector = Detector(opened, device=device, settings=settings)
-    calibration = detector.calibrate(read_all(find_images(good), opened.config.size), alpha)
-    path = save_calibration(opened, calibration)
+    detector = open_detector(folder, calibrated=False, device=device, settings=settings)
+    calibration = detector.calibrate(read_all(find_images(good), detector.size), alpha)
+    path = save_calibration(detector)
     facts = {
-        "run": str(opened.folder),
+        "run": str(folder),
         "calibration": str(path),
         "n": len(calibration.conformal.scores),
         "alpha": alpha,
@@ -63,24 +69,42 @@ def calibrate(good: Path, run_folder: Path | None, alpha: float, steps: int | No
 @click.option(
     "--overlay", "overlays", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a picture for each image there."
 )
+@click.option(
+    "--trace", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.gif", help="CAD form: show the first image's descent."
+)
+@click.option("--group", "grouped", is_flag=True, help="IMAGES show one item: fuse them into one verdict.")
 @device_option
 @json_option
 @click.pass_context
 def inspect(
-    context: click.Context, images: tuple[Path, ...], run_folder: Path | None, overlays: Path | None, device: str, as_json: bool
+    context: click.Context,
+    images: tuple[Path, ...],
+    run_folder: Path | None,
+    overlays: Path | None,
+    trace: Path | None,
+    grouped: bool,
+    device: str,
+    as_json: bool,
 ) -> int:
-    """Verdict, score, p-value and regions of each of IMAGES. Exit 1 when a part fails.
+    """Verdict, score, p-value and regions of each of IMAGES. Exit 1 when a part fails, or is not this part.
 
     Example: detect inspect photos/*.png --overlay overlays
+
+    Example: detect inspect item7_*.png --group --trace descent.gif
     """
     from cad.files import whole
-    from detect.inspection import Detector, load_calibration
+    from detect.group import fused
+    from detect.opening import open_detector
     from detect.photographs import read
     from detect.pictures import overlay
 
-    opened = _open(run_folder)
-    detector = Detector(opened, device=device, calibration=load_calibration(opened))
-    photographs = [read(path, opened.config.size) for path in images]
+    detector = open_detector(_run_folder(run_folder), device=device)
+    photographs = [read(path, detector.size) for path in images]
+    if trace is not None:
+        from detect.trace import write_trace
+
+        write_trace(detector, photographs[0], trace)
+        say(f"trace: {trace}")
     found = []
     for photograph, (inspection, anomaly, form) in zip(photographs, detector.inspect(photographs), strict=True):
         found.append(inspection)
@@ -90,11 +114,37 @@ def inspect(
         if as_json:
             click.echo(json.dumps(inspection.json(), allow_nan=False))
         else:
-            places = ", ".join(f"{r['feature'] or 'background'} {r['bbox']}" for r in inspection.regions[:3])
+            click.echo("\n".join(_lines(inspection)))
+    if grouped:
+        item = fused(found, detector.calibration.conformal.alpha)
+        if as_json:
+            click.echo(json.dumps(item.json(), allow_nan=False))
+        else:
             click.echo(
-                f"{inspection.verdict:<6} {inspection.image}  score {inspection.score:.3f}  p {inspection.p_value:.3f}{'  ' + places if places else ''}"
+                "\n".join([f"{item.verdict:<6} item in {len(found)} photographs  p {item.p_value:.3f}", *_dimensions(item.dimensions)])
             )
-    return 1 if any(i.verdict == "fail" for i in found) else 0
+        return int(item.verdict in REJECTED)
+    return int(any(i.verdict in REJECTED for i in found))
+
+
+def _lines(inspection: Inspection) -> list[str]:
+    """What a terminal is told of one photograph."""
+    places = ", ".join(
+        f"{r['feature'] or 'background'} {r['bbox']}" + (f" {r['deviation_mm']:+.2f} mm" if r["deviation_mm"] is not None else "")
+        for r in inspection.regions[:3]
+    )
+    head = f"{inspection.verdict:<6} {inspection.image}  score {inspection.score:.3f}  p {inspection.p_value:.3f}"
+    return [
+        head + (f"  {places}" if places else "") + (f"  ({inspection.reason})" if inspection.reason else ""),
+        *_dimensions(inspection.dimensions),
+    ]
+
+
+def _dimensions(dimensions: dict[str, dict]) -> list[str]:
+    """Those found out of tolerance, in words."""
+    from detect.dimensions import Measured
+
+    return [f"       {Measured(**d).text(name)}" for name, d in dimensions.items() if d["ok"] is False]
 
 
 @detect.command()
@@ -117,19 +167,17 @@ def validate(folder: Path, run_folder: Path | None, output: Path, recalibrate: b
 
     Example: detect validate data/notched-cap -o out/validation
     """
-    from detect.inspection import Detector, load_calibration, save_calibration
+    from detect.opening import open_detector, save_calibration
     from detect.photographs import find_images, read_all
     from detect.report import figure
     from detect.validation import check_layout, write_validation
     from detect.validation import validate as inspect_all
 
     check_layout(folder)
-    opened = _open(run_folder)
+    detector = open_detector(_run_folder(run_folder), device=device, calibrated=not recalibrate)
     if recalibrate:
-        detector = Detector(opened, device=device)
-        save_calibration(opened, detector.calibrate(read_all(find_images(folder / "calibrate" / "good"), opened.config.size), alpha))
-    else:
-        detector = Detector(opened, device=device, calibration=load_calibration(opened))
+        detector.calibrate(read_all(find_images(folder / "calibrate" / "good"), detector.size), alpha)
+        save_calibration(detector)
     figures = write_validation(inspect_all(detector, folder), output)
     rows = [
         f"{name:<16} {c['n']:>5} images  AUROC {figure(c['image_auroc'])}  rejected {figure(c['rejected'])}  pixel AUROC {figure(c['pixel_auroc'])}  AUPRO {figure(c['aupro'])}"
@@ -143,8 +191,8 @@ def validate(folder: Path, run_folder: Path | None, output: Path, recalibrate: b
     )
 
 
-def _open(folder: Path | None) -> object:
-    from train.runs import find_runs, open_run
+def _run_folder(folder: Path | None) -> Path:
+    from train.runs import find_runs
 
     if folder is None:
         found = find_runs(RUNS)
@@ -154,7 +202,7 @@ def _open(folder: Path | None) -> object:
             )
         folder = found[-1]
         say(f"run: {folder}")
-    return open_run(folder)
+    return folder
 
 
 def _unique(path: Path, images: tuple[Path, ...]) -> str:

@@ -15,8 +15,8 @@ from scipy.ndimage import uniform_filter
 from cad.errors import InputError
 from cad.part import Tolerance
 from detect.cad_descent import LOOSE, Fit
-from detect.look import Look, blur_of, finer, grain, with_lobes
 from detect.gauss_newton import PARAMETERS, fill_jacobian, turned
+from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
 from train.cad_form import SAMPLES, CadForm, placed_elsewhere
 from train.residual_noise import ResidualNoise, kinds
@@ -28,7 +28,9 @@ SPREAD = 3.0  # precision of a dimension uniform over its tolerance, in half tol
 SURE = 3.0  # standard errors beyond a limit at which a dimension is out
 TELLS = 0.5  # px: a dimension whose standard error is larger than this, in the image, is one that the view cannot tell
 STEP = 0.3  # px: by which a dimension is moved to see what it does
-PATIENCE = 6
+PATIENCE = 8
+PROBES = (0.02, 0.05, 0.1)  # of the part's size: changes of a dimension that a suspect photograph is tried with
+WORTH = 8.0  # by which such a change must lower the misfit, summed over pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +107,7 @@ class Gauge:
         self.half = np.array([(t.plus + t.minus) / 2 for t in tolerances])
         self.middle = np.array([t.nominal + (t.plus - t.minus) / 2 for t in tolerances])
         self.start = np.array([t.nominal for t in tolerances]) - self.middle
+        self.probes: dict[tuple[str, float], tuple[Drawable, np.ndarray] | None] = {}
         self.variants = [self.variant(n, {}, h) for n, h in zip(self.names, self.half, strict=True)]
 
     def variant(self, name: str, dimensions: dict[str, float], step: float) -> Variant:
@@ -189,10 +192,39 @@ class Gauge:
             view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, hold_of(form, at), look
         )  # fmt: skip
 
-    def measure(self, picture: np.ndarray, refined: Refined, name: str) -> tuple[float, float]:
-        """(mm, standard error) of one dimension however far from its tolerance, the part being built anew at each step."""
+    def suspect(self, picture: np.ndarray, refined: Refined) -> tuple[str, float] | None:
+        """The dimension whose change, by a share of PROBES of the part's size, explains most of what is left over, and the mm of that
+        change; None where none explains enough. Small steps cannot tell: what a large change leaves is an outlier to them."""
+        image, size = picture.ravel(), len(picture)
+        best, found = len(image) * _loss(refined.residual / refined.deviation) - WORTH, None
+        for name in self.names:
+            for offset in (sign * share * self.form.mesh.diagonal for share in PROBES for sign in (-1, 1)):
+                solid = self._probe(name, float(offset))
+                if solid is None:
+                    continue
+                view = self.form.drawn(refined.at, size, *solid, table=refined.look.table)
+                made = refined.look.blurred(view.columns @ refined.light, size)
+                loss = len(image) * _loss((image - made) / refined.deviation)
+                if loss < best:
+                    best, found = loss, (name, float(offset))
+        return found
+
+    def _probe(self, name: str, offset: float) -> tuple[Drawable, np.ndarray] | None:
+        key = (name, round(offset, 6))
+        if key not in self.probes:
+            nominal = self.form.part.nominal
+            try:
+                self.probes[key] = self.built({**nominal, name: nominal[name] + offset}) if nominal[name] + offset > 0 else None
+            except InputError:
+                self.probes[key] = None
+        return self.probes[key]
+
+    def measure(self, picture: np.ndarray, refined: Refined, name: str, start: float) -> tuple[float, float]:
+        """(mm, standard error) of one dimension however far from its tolerance, from ``start`` mm beyond nominal, the part being built
+        anew at each step."""
         form, image, size = self.form, picture.ravel(), len(picture)
         sizes = {n: float(m + w * h) for n, m, w, h in zip(self.names, self.middle, refined.within, self.half, strict=True)}
+        sizes[name] = self.form.part.nominal[name] + start
         at, light, pixel = refined.at, refined.light, refined.at.mm_per_pixel(size)
         reach = max(STEP * pixel, 0.5 * float(self.half[self.names.index(name)]))
         best: tuple[float, float, float] | None = None
@@ -207,7 +239,7 @@ class Gauge:
             )
             step = problem.solve(np.zeros(1), np.zeros(1))
             sigma = float(problem.errors(np.zeros(1))[0] * reach)
-            loss = float(np.mean(np.log1p((problem.residual / problem.deviation) ** 2)))
+            loss = _loss(problem.residual / refined.deviation)
             if best is None or loss < best[0]:
                 best = (loss, sizes[name], sigma)
             by = float(np.clip(problem.own(step)[0] * reach, -1.5 * pixel, 1.5 * pixel))
@@ -220,13 +252,14 @@ class Gauge:
     def report(self, picture: np.ndarray, refined: Refined, *, measure: bool = True) -> dict[str, Measured]:
         """Every dimension that has a tolerance; those that look out of it are measured to the end, where ``measure``."""
         tells = TELLS * refined.at.mm_per_pixel(len(picture))
+        suspect = self.suspect(picture, refined) if measure else None
         result = {}
         for k, name in enumerate(self.names):
             t = self.form.part.dimensions[name]
             trust = self.trust.get(name, 1.0)
             value, sigma = t.nominal + refined.free[k], trust * refined.free_sigma[k]
-            if measure and sigma <= max(tells, self.half[k]) and max(t.low - value, value - t.high) > SURE * sigma:
-                value, sigma = self.measure(picture, refined, name)
+            if suspect is not None and suspect[0] == name:
+                value, sigma = self.measure(picture, refined, *suspect)
                 sigma *= trust
             if not sigma <= max(tells, self.half[k]):
                 result[name] = Measured(None, t.nominal, t.plus, t.minus, None, None)
@@ -234,6 +267,11 @@ class Gauge:
             ok = not max(t.low - value, value - t.high) > SURE * sigma
             result[name] = Measured(round(float(value), 4), t.nominal, t.plus, t.minus, round(float(sigma), 4), ok)
         return result
+
+
+def _loss(z: np.ndarray) -> float:
+    """Mean robust misfit of residuals in deviations: Cauchy's."""
+    return float(np.mean(np.log1p(z**2)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 LIMITS = (
     "Shape only: scratches, stains and misprints are outside its aim.",
     "The p-values hold for parts photographed like the calibration images; a change of camera, light or background wants a new calibration.",
-    "The learned forms name a sub-component by the nearest rendered training view, and give no deviation in millimetres.",
+    "The learned forms name a sub-component by the nearest rendered training view, and give no deviation in millimetres; the CAD form measures in the plane of the image.",
+    "A dimension is judged only where the view can tell it, and one at a time: of two that change the same outline, the likelier is named.",
     "A defect that a view does not show cannot be found in it: hidden ones are left out of these figures.",
 )
 

@@ -14,8 +14,8 @@ from cad.command import progress
 from cad.errors import InputError
 from cad.files import write, write_json
 from detect.inspection import Inspection, write_lines
-from detect.opening import AnyDetector
 from detect.metrics import aupro, auroc, auroc_interval, f1_max, named_right, pixel_auroc, tpr_at
+from detect.opening import AnyDetector
 from detect.photographs import Photograph, find_images, read
 from detect.pictures import overlay
 from synth.dataset import SAMPLES, Sample, magnitude

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cad.command import SETTINGS, json_option, result, run, say, seed_option
+from cad.errors import InputError
 from cad.part import load
 
 OUT = Path("out")
@@ -22,7 +23,15 @@ def formspect() -> None:
 @click.argument("part")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where everything goes.  [default: out/<part>]")
 @click.option("--real", type=click.Path(path_type=Path), metavar="FOLDER", help="Photographs: calibrate/good, test/good and test/<class>.")
-@click.option("-n", "--views", type=click.IntRange(1), default=16000, metavar="N", help="Good views to train on.")
+@click.option(
+    "--form",
+    type=click.Choice(["cad", "learned"]),
+    default="cad",
+    help="cad: the part's own renderer, nothing trained. learned: a generator; --epochs and what follows it are its options.",
+)
+@click.option(
+    "-n", "--views", type=click.IntRange(0), metavar="N", help="Good views to train on.  [default: 16000 for a learned form, else none]"
+)
 @click.option("--test", type=click.IntRange(1), default=120, metavar="N", help="Held-out views of good parts, and of each defect.")
 @click.option("--calibration", type=click.IntRange(1), default=200, metavar="N", help="Good views to calibrate the synthetic figures on.")
 @click.option("--severity", multiple=True, metavar="DEFECT=V,V...", help="Test these severities instead of the file's range.")
@@ -46,7 +55,8 @@ def run_all(
     part: str,
     output: Path | None,
     real: Path | None,
-    views: int,
+    form: str,
+    views: int | None,
     test: int,
     calibration: int,
     severity: tuple[str, ...],
@@ -58,7 +68,7 @@ def run_all(
     as_json: bool,
     **training: object,
 ) -> None:
-    """All stages for PART, skipping what is up to date: render, train, calibrate, validate, report.
+    """All stages for PART, skipping what is up to date: render, fit the form, calibrate, validate, report.
 
     Example: formspect run cad/parts/hex_nut.yaml --real photos
     """
@@ -70,8 +80,12 @@ def run_all(
 
     loaded = load(part)
     check_alpha(alpha, calibration)
+    if form == "learned" and views == 0:
+        raise InputError("--views", "found 0", wanted="at least one good view to train on")
+    if views is None:
+        views = 16000 if form == "learned" else 0
     recipe = Recipe(views, test, size=size, seed=seed, severities=severities(severity))
-    plan = Plan(recipe, calibration, {k: v for k, v in training.items() if v is not None}, alpha, real, device, jobs)
+    plan = Plan(recipe, calibration, {k: v for k, v in training.items() if v is not None}, form, alpha, real, device, jobs)
     facts = run_stages(loaded, output or OUT / loaded.name, plan)
     result(
         facts, as_json, f"report: {facts['report']}  ({facts['total_seconds']:.0f} s of work, {len(facts['skipped'])} stages up to date)"

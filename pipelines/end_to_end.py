@@ -20,11 +20,13 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``formspect run`` does. ``calibration``: good views rendered for calibrating the synthetic figures."""
+    """What ``formspect run`` does. ``calibration``: good views rendered for calibrating the synthetic figures;
+    ``form``: ``cad``, or ``learned`` with its ``training`` options."""
 
     recipe: Recipe
     calibration: int
     training: dict[str, Any]
+    form: str = "cad"
     alpha: float = 0.05
     real: Path | None = None
     device: str = "auto"
@@ -74,9 +76,9 @@ def run(part: Part, folder: str | Path, plan: Plan) -> dict[str, Any]:
         [data / "manifest.json", views / "manifest.json"],
         lambda: _render(part, data, views, plan),
     )
-    learned = [sha256(data / "samples.jsonl"), sha256(views / "samples.jsonl"), plan.training]
+    learned = [sha256(data / "samples.jsonl"), sha256(views / "samples.jsonl"), plan.training, plan.form]
     stages.run("train", learned, [made / "config.yaml"], lambda: _train(data, made, plan))
-    weights = sha256(made / "model.safetensors")
+    weights = [sha256(made / n) for n in ("model.safetensors", "form.safetensors", "noise.json") if (made / n).exists()]
     outputs = [folder / "synthetic" / n for n in ("section.json", "metrics.json", "calibration.json")]
     stages.run(
         "validate",
@@ -114,6 +116,13 @@ def _render(part: Part, data: Path, views: Path, plan: Plan) -> None:
 
 def _train(data: Path, made: Path, plan: Plan) -> None:
     from synth.dataset import open_dataset
+
+    if plan.form == "cad":
+        from train.cad_form import check_size, fit_form, wanted_of
+
+        part = open_dataset(data, check=False).part
+        fit_form(made, part, wanted_of(part, check_size(plan.recipe.size), plan.recipe.seed), replace_other=True)
+        return
     from train.config import config_for
     from train.fit import fit
     from train.runs import RunFolder, data_fingerprint
@@ -127,16 +136,14 @@ def _train(data: Path, made: Path, plan: Plan) -> None:
 
 def _validate(made: Path, good: Path, folder: Path, output: Path, plan: Plan) -> None:
     """Calibrates on ``good``, inspects ``folder``, leaves calibration, figures and the report's section in ``output``."""
-    from detect.inspection import Detector, save_calibration
+    from detect.opening import open_detector, save_calibration
     from detect.photographs import find_images, read_all
     from detect.report import section
     from detect.validation import validate, write_validation
-    from train.runs import open_run
 
-    opened = open_run(made)
-    detector = Detector(opened, device=plan.device)
-    calibration = detector.calibrate(read_all(find_images(good), opened.config.size), plan.alpha)
-    save_calibration(opened, calibration, output / "calibration.json")
+    detector = open_detector(made, calibrated=False, device=plan.device)
+    detector.calibrate(read_all(find_images(good), detector.size), plan.alpha)
+    save_calibration(detector, output / "calibration.json")
     result = validate(detector, folder)
     write_json(output / "section.json", section(result, write_validation(result, output)))
 

@@ -58,7 +58,7 @@ def draw_other(item: Drawable, scene: Scene, size: int, look: Look, rng: np.rand
     fine, turn = size * SAMPLES, scene.rotation
     shift = np.asarray(scene.position) - turn @ np.asarray(scene.pivot)
     scale = fine / scene.field if scene.field is not None else fine / (2 * np.tan(np.radians(scene.angle) / 2))
-    near, face, w1, w2 = raster(item.corners, turn, shift, scale, fine, scene.field is None)
+    _, face, w1, w2 = raster(item.corners, turn, shift, scale, fine, scene.field is None)
     hit = face >= 0
     weights = np.stack([1 - w1 - w2, w1, w2], -1)[hit][..., None]
     points = (item.corners[face[hit]] * weights).sum(1)

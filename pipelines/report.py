@@ -21,8 +21,6 @@ VERSIONS = ("formspect", "torch", "numpy", "scipy", "manifold3d", "numba", "ligh
 
 def write_report(part: Part, folder: Path, plan: dict[str, Any], seconds: dict[str, float]) -> Path:
     """Gathers what the stages left in ``folder`` into report.html."""
-    log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    grid = sorted((folder / "run" / "samples").glob("*.png"))[-1]
     real = folder / "real"
     facts = {
         "title": f"Formspect: {part.name}",
@@ -30,8 +28,7 @@ def write_report(part: Part, folder: Path, plan: dict[str, Any], seconds: dict[s
         "mesh": part.mesh(),
         "picture": data_uri(part_picture(part, 280)),
         "sheet": data_uri(contact_sheet(open_dataset(folder / "data", check=False), rows=1).quantize(64)),
-        "curves": svg(_training_curves(log)),
-        "grid": data_uri(_enlarged(grid)),
+        **(_form_facts(folder) if plan["form"] == "cad" else _training_facts(folder)),
         "config": (folder / "run" / "config.yaml").read_text(encoding="utf-8"),
         "synthetic": read_json(folder / "synthetic" / "section.json", "a section"),
         "real": read_json(real / "section.json", "a section") if plan["real"] else None,
@@ -44,6 +41,34 @@ def write_report(part: Part, folder: Path, plan: dict[str, Any], seconds: dict[s
     page = environment("pipelines").get_template("report.html").render(facts)
     write(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _training_facts(folder: Path) -> dict[str, Any]:
+    """What a learned form's run shows of its training."""
+    log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    grid = sorted((folder / "run" / "samples").glob("*.png"))[-1]
+    return {"descents": None, "curves": svg(_training_curves(log)), "grid": data_uri(_enlarged(grid))}
+
+
+def _form_facts(folder: Path) -> dict[str, Any]:
+    """Descents of the CAD form: the first test view of each label, from the first start to the end."""
+    from detect.opening import open_detector
+    from detect.photographs import find_images, read
+    from detect.trace import frames
+
+    detector = open_detector(folder / "run", calibration=folder / "synthetic" / "calibration.json")
+    strips = []
+    for label in sorted(d for d in (folder / "data" / "test").iterdir() if d.is_dir()):
+        shown = frames(detector, read(find_images(label)[0], detector.size))
+        strips.append((label.name, data_uri(_strip([shown[0], shown[len(shown) // 2], shown[-1]]))))
+    return {"descents": strips, "curves": "", "grid": ""}
+
+
+def _strip(pictures: list[Image.Image]) -> Image.Image:
+    joined = Image.new("L", (sum(p.width for p in pictures) + 8 * (len(pictures) - 1), pictures[0].height), 255)
+    for k, picture in enumerate(pictures):
+        joined.paste(picture, (k * (picture.width + 8), 0))
+    return joined
 
 
 def _training_curves(log: list[dict[str, float]]) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TINY = "--views 48 --test 8 --calibration 24 --size 32 --epochs 1 --width 8 --batch 16 --alpha 0.1 --jobs 1 --device cpu"
+TINY = "--form learned --views 48 --test 8 --calibration 24 --size 32 --epochs 1 --width 8 --batch 16 --alpha 0.1 --jobs 1 --device cpu"
 
 
 @pytest.fixture(scope="module")

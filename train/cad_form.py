@@ -39,6 +39,7 @@ COARSER = 2.5  # the descent's mesh against the part's own: chords of about diag
 SAMPLES = 2  # rays a pixel are its square
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, of linear light here
 NOISE_VIEWS = 96
+CAD_SIZE, SMALLEST, LARGEST = 128, 32, 1024  # px: by default, and what is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +173,37 @@ def thinned(found: list[np.ndarray], residuals: list[np.ndarray], most: int = 20
 def wanted_of(part: Part, size: int, seed: int) -> dict[str, Any]:
     """What a finished folder must say to be up to date."""
     return {"format": FORMAT, "form": "cad", "size": size, "seed": seed, "part": fingerprint(part.text)}
+
+
+def check_size(size: int) -> int:
+    """Raises InputError for a size that cannot be searched."""
+    if not SMALLEST <= size <= LARGEST:
+        raise InputError("--size", f"found {size}", wanted=f"{SMALLEST} to {LARGEST} px")
+    return size
+
+
+def fit_form(folder: str | Path, part: Part, wanted: dict[str, Any], *, replace_other: bool = False) -> dict[str, Any] | None:
+    """Builds and saves the form that ``wanted`` says; None where it is there. Another run in the folder raises InputError, or with
+    ``replace_other`` is removed."""
+    from train.runs import remove_run
+
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        found = read_config(folder)
+        if found is not None and {k: found.get(k) for k in wanted} == wanted:
+            return None
+        if not replace_other:
+            known = found is not None or (folder / "config.yaml").exists()
+            raise InputError(
+                folder,
+                "holds another run" if known else "is not empty and holds no run",
+                wanted="a new or empty folder",
+                step="choose another with -o" + (", or replace it with --force" if known else ""),
+            )
+        remove_run(folder)
+    form, facts = build_form(part, wanted["size"], seed=wanted["seed"])
+    save_form(folder, form, wanted, facts)
+    return facts
 
 
 def save_form(folder: str | Path, form: CadForm, wanted: dict[str, Any], facts: dict[str, Any]) -> None:

@@ -17,6 +17,10 @@ MODELS = {
         "one encoder, one generator, one discriminator; a descent for each image inspected",
     )
 }
+FORM = (
+    "no network (--form cad): the part's own renderer, descended by Gauss-Newton over pose, light and dimensions",
+    "a pose index of about ten seconds; answers in millimetres",
+)
 
 
 @click.group(context_settings=SETTINGS)
@@ -27,6 +31,12 @@ def train() -> None:
 
 @train.command()
 @click.argument("dataset", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--form",
+    type=click.Choice(["learned", "cad"]),
+    default="learned",
+    help="learned: a generator, trained. cad: the renderer itself; DATASET may then be a part file too, and --size and --seed alone count.",
+)
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="RUN", help="The run folder.  [default: runs/<dataset>]"
 )
@@ -52,12 +62,25 @@ def train() -> None:
 @seed_option
 @json_option
 def fit(
-    dataset: Path | None, output: Path | None, device: str, dry_run: bool, force: bool, seed: int, as_json: bool, **options: object
+    dataset: Path | None,
+    form: str,
+    output: Path | None,
+    device: str,
+    dry_run: bool,
+    force: bool,
+    seed: int,
+    as_json: bool,
+    **options: object,
 ) -> None:
     """Trains on the good views of DATASET. Typed again after a kill, it goes on; after it is done, it says so.
 
     Example: train fit data/notched-cap --minutes 5
+
+    Example: train fit cad/parts/notched_cap.yaml --form cad --size 128
     """
+    if form == "cad":
+        _fit_cad(dataset or _the_dataset(), output, options.get("size"), seed, dry_run, force, as_json)
+        return
     from synth.dataset import open_dataset
     from train.config import config_for
 
@@ -103,11 +126,38 @@ def list_models(as_json: bool) -> None:
 
     Example: train list
     """
+    known = {**MODELS, "cad": FORM}
     result(
-        {k: {"learns": what, "cost": cost} for k, (what, cost) in MODELS.items()},
+        {k: {"learns": what, "cost": cost} for k, (what, cost) in known.items()},
         as_json,
-        "\n".join(f"{k:<12} {what}; {cost}" for k, (what, cost) in MODELS.items()),
+        "\n".join(f"{k:<12} {what}; {cost}" for k, (what, cost) in known.items()),
     )
+
+
+def _fit_cad(source: Path, output: Path | None, size: object, seed: int, dry_run: bool, force: bool, as_json: bool) -> None:
+    """The CAD form of a dataset's part, or of a part file's."""
+    from cad.part import load
+    from synth.dataset import MANIFEST, open_dataset
+    from train.cad_form import CAD_SIZE, check_size, fit_form, wanted_of
+    from train.runs import remove_run
+
+    data = open_dataset(source) if (source / MANIFEST).exists() or source.is_dir() else None
+    part = data.part if data else load(source)
+    folder = output or RUNS / (source.name if data else part.name)
+    wanted = wanted_of(part, check_size(int(size or (data.size if data else CAD_SIZE))), seed)
+    if dry_run:
+        result(wanted, as_json, "\n".join(f"{k}: {v}" for k, v in wanted.items()))
+        return
+    if force:
+        remove_run(folder)
+    facts = fit_form(folder, part, wanted)
+    if facts is None:
+        result({"run": str(folder), "trained": False}, as_json, f"{folder}: up to date")
+    else:
+        shown = ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in facts.items() if k != "seconds")
+        result({"run": str(folder), "trained": True, **facts}, as_json, f"{folder}: {shown}, in {facts['seconds']:.0f} s")
+    good = f"{source}/test/good" if data else "GOOD_FOLDER"
+    say(f"next: detect calibrate {good} --run {folder}")
 
 
 def _the_dataset() -> Path:

@@ -71,6 +71,6 @@ def _anything(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _lamp(grid: np.ndarray, lamp: np.ndarray, power: float, wrap: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Lambert's cosine, wrapped round the edge by ``wrap``, and the cosine to the half vector to the ``power``."""
     matt = np.clip((grid @ lamp + wrap) / (1 + wrap), 0, None)
-    half = lamp + [0.0, 0.0, 1.0]
+    half = lamp + np.array([0.0, 0.0, 1.0])
     half = half / max(np.linalg.norm(half), 1e-9)
     return matt, np.where(matt > 0, np.clip(grid @ half, 0, None) ** power, 0.0)
