@@ -187,8 +187,10 @@ class CadDetector:
         conformal, refined = self.calibration.conformal, found.refined
         score, strange = score_of(found.anomaly), misfit(refined)
         verdict, reason = conformal.verdict(score), None
-        if verdict == "fail" and strange > max(STRANGE[0] * self.calibration.misfit, STRANGE[1]):
+        if strange > max(STRANGE[0] * self.calibration.misfit, STRANGE[1]):
             verdict, reason = "not this part", f"nothing the part can look like fits: {100 * strange:.0f} % of the picture is left over"
+        elif verdict == "pass" and strange > STRANGE[0] * self.calibration.misfit:
+            verdict, reason = "unsure", f"the fit leaves over {100 * strange:.0f} % of the picture, good parts {100 * self.calibration.misfit:.0f} % at most"  # fmt: skip
         elif verdict == "fail" and found.other is not None and conformal.verdict(score_of(evidence(found.other))) != "fail":
             verdict, reason = "unsure", "two poses fit alike, and the part is good in one of them"
         measured: dict[str, Measured] = {}

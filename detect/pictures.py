@@ -30,7 +30,8 @@ def overlay(photograph: Photograph, form: np.ndarray, anomaly: np.ndarray, inspe
     for region in inspection.regions[:4]:
         x0, y0, x1, y1 = region["bbox"]
         corners = [(x0 + dx) * factor, (y0 + dy) * factor, (x1 + dx) * factor, (y1 + dy) * factor]
-        pen.rectangle([c + s for c, s in zip(corners, (0, 0, -1, -1), strict=True)], outline=(255, 40, 40))
+        left, top, right, bottom = corners  # a region of a photograph smaller than the form may be less than a pixel of it
+        pen.rectangle([left, top, max(right - 1, left), max(bottom - 1, top)], outline=(255, 40, 40))
     where = f" on {inspection.regions[0]['feature']}" if inspection.regions and inspection.regions[0]["feature"] else ""
     pen.text(
         (4, PANEL + 4),

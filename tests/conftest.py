@@ -56,6 +56,24 @@ def run_folder(dataset_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.fixture(scope="session")
+def form_folder(cap: cad.Part, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cap's CAD form at 64 px, calibrated on 60 good views. Read only: copy it before changing it."""
+    from detect.opening import open_detector, save_calibration
+    from detect.photographs import find_images, read_all
+    from synth.render import render
+    from synth.sampling import Recipe
+    from train.cad_form import fit_form, wanted_of
+
+    folder, views = tmp_path_factory.mktemp("form") / "cap", tmp_path_factory.mktemp("good") / "cap"
+    fit_form(folder, cap, wanted_of(cap, 64, 0))
+    render(cap, views, Recipe(60, 0, size=64, seed=5), jobs=1)
+    detector = open_detector(folder, calibrated=False)
+    detector.calibrate(read_all(find_images(views / "train" / "good"), 64), 0.05)
+    save_calibration(detector)
+    return folder
+
+
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """``command("cad show cap.yaml")`` -> (exit code, stdout, stderr), as the console script would end."""

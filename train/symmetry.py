@@ -70,8 +70,11 @@ def measured(
         if share <= ALIKE:
             turns.append(turn)
             losses.append(share)
-    order = np.argsort(losses, kind="stable")
-    return Symmetries(np.array(turns).reshape(-1, 3, 3)[order], np.array(losses)[order])
+    kept: list[int] = []
+    for k in np.argsort(losses, kind="stable"):  # equal turns come twice where axes of inertia lie close to the frame's
+        if all(np.trace(turns[k] @ turns[other].T) < 1 + 2 * np.cos(np.radians(STEP / 2)) for other in kept):
+            kept.append(int(k))
+    return Symmetries(np.array([turns[k] for k in kept]).reshape(-1, 3, 3), np.array([losses[k] for k in kept]))
 
 
 def turned_about(at: Placement, turn: np.ndarray, corners: np.ndarray) -> Placement:
