@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from train.symmetry import turned_about
 
 COARSE = 32  # px, where starts are told apart
 STARTS, BATCH = 12, 4
-FINALISTS = 2
+FINALISTS, SECOND = 2, 2
 SIGMA = 0.03  # of the image's contrast: a residual below it is noise, above it counts by its size
 APART = 4.0  # degrees between finalists
 LOOSE = 0.02  # of the image's width: how well its middle is known where the part file says that the part is there
@@ -47,10 +47,11 @@ class Pyramid:
         """(S, S) float64 linear light."""
         size, contrast = len(picture), max(float(picture.std()), 1e-3)
         smaller = [s for s in (THUMB, COARSE, 64, 128, 256, 512) if s < size]
-        return cls({s: (_shrunk(picture, s) / contrast).ravel() for s in smaller} | {size: (picture / contrast).ravel()}, contrast)
+        return cls({s: (shrunk(picture, s) / contrast).ravel() for s in smaller} | {size: (picture / contrast).ravel()}, contrast)
 
 
-def _shrunk(picture: np.ndarray, size: int) -> np.ndarray:
+def shrunk(picture: np.ndarray, size: int) -> np.ndarray:
+    """(S, S) -> (size, size) float64, averaged over areas."""
     return np.asarray(Image.fromarray(picture.astype(np.float32)).resize((size, size), Image.Resampling.BOX), float)
 
 
@@ -104,6 +105,24 @@ class Search:
         others = self._descended(picture, others, COARSE, 0, 0.0, None, "")[:3]
         others = self._descended(picture, others, COARSE, 6, 0.2, trace, "turned by a near-symmetry")
         return sorted(found + others, key=lambda f: f.loss)
+
+    def again(self, picture: Pyramid, at: Placement, decode: Callable[[Placement, int], np.ndarray], trace: list[Step] | None) -> list[Fit]:
+        """Second chances of a form that leaves too much over: all near-symmetric turns of ``at`` under the light that is now known,
+        the best SECOND of them descended at the photograph's own size. ``decode`` (placement, px) -> (px * px,) draws in that light.
+
+        A wrong turn about a near-symmetry changes little of the picture: while the light is free too, shadows and gloss outweigh it.
+        """
+        turns, size = self.form.symmetries.approximate, max(picture.levels)
+        level = min(size, 64 if size >= 64 else size)
+        losses, places = [], []
+        for turn in turns:
+            other = turned_about(at, turn, self.form.corners)
+            off = decode(other, level) / picture.contrast - picture.levels[level]
+            losses.append(float(np.sqrt(off**2 + SIGMA**2).mean()))
+            places.append(other)
+        best = [places[k] for k in np.argsort(losses, kind="stable")[:SECOND]]
+        starts = [Fit(place, np.zeros(len(self.ridge)), np.inf, 0) for place in best]
+        return self._descended(picture, starts, size, 10, 0.4, trace, "turned, the light known")
 
     def _descended(
         self, picture: Pyramid, starts: Sequence[Fit], size: int, steps: int, soft: float, trace: list[Step] | None, name: str

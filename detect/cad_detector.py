@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import fingerprint, read_json, sha256, write_json
-from detect.cad_descent import Fit, Pyramid, Search, Step
+from detect.cad_descent import APART, Fit, Pyramid, Search, Step
 from detect.calibrate import Conformal, check_alpha
 from detect.dimensions import Gauge, Measured, Refined
 from detect.evidence import evidence, misfit, named_regions, out_of_tolerance, score_of
@@ -25,13 +26,16 @@ from detect.photographs import Photograph
 from synth.raycast import srgb
 from train.cad_form import CadForm, luminance, thinned
 from train.residual_noise import ResidualNoise
+from train.shading import Placement
 
 FORMAT = 1
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
-ALIKE = 1.05  # a second pose whose loss is no larger than so many times the first's fits as well
+ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
+CONTENT = 0.6  # the quantile of good parts' scores above which second chances are sought
 LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
+TERM = 0.97  # quantile of good parts that a term of the score is measured in
 TRUSTED = 0.95  # share of good parts whose dimensions must not look out by more than 1.645 standard errors
 
 
@@ -45,13 +49,16 @@ class CadRun:
 
 @dataclass(frozen=True, eq=False)
 class CadCalibration:
-    """What good images look like: their scores, their residuals by kind of pixel, the coarse loss and the misfit of a good fit, the pixel
+    """What good images look like: their scores, their residuals by kind of pixel, the scale of each of a
+    score's terms, the coarse loss and the misfit of a good fit, the pixel
     level of a region, and how far the dimensions' standard errors are to be trusted."""
 
     conformal: Conformal
     noise: ResidualNoise
+    terms: tuple[float, float]
     level: float
     enough: float
+    content: float
     misfit: float
     trust: dict[str, float]
     run: str
@@ -61,26 +68,28 @@ class CadCalibration:
         return {
             "format": FORMAT, "form": "cad", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
             "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
-            "level": self.level, "enough": self.enough, "misfit": self.misfit, "trust": self.trust, "noise": self.noise.json(), "images": self.images,
+            "terms": list(self.terms), "level": self.level, "enough": self.enough, "content": self.content, "misfit": self.misfit, "trust": self.trust, "noise": self.noise.json(), "images": self.images,
         }  # fmt: skip
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> CadCalibration:
         return cls(
-            Conformal(np.asarray(data["scores"], float), data["alpha"]), ResidualNoise.from_json(data["noise"]), data["level"], data["enough"],
+            Conformal(np.asarray(data["scores"], float), data["alpha"]), ResidualNoise.from_json(data["noise"]), (float(data["terms"][0]), float(data["terms"][1])), data["level"], data["enough"], data["content"],
             data["misfit"], data["trust"], data["run"], data["images"],
         )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A photograph's nearest good form; ``other`` the second pose, where it fits as well. ``steps`` of descent; ``seconds`` that it
+    """A photograph's nearest good form; ``other`` the second pose, where it fits as well; ``suspect`` the
+    dimension that would explain most of the residual. ``steps`` of descent; ``seconds`` that it
     took, or the wall time of those projected together over their number."""
 
     fit: Fit
     refined: Refined
     anomaly: np.ndarray
     other: Refined | None
+    suspect: tuple[float, str | None, float]
     steps: int
     seconds: float
 
@@ -101,11 +110,18 @@ class CadDetector:
     def name(self) -> str:
         return self.run.folder.name
 
-    def use(self, calibration: CadCalibration | None, noise: ResidualNoise | None = None, enough: float | None = None) -> None:
+    def use(
+        self,
+        calibration: CadCalibration | None,
+        noise: ResidualNoise | None = None,
+        enough: float | None = None,
+        content: float | None = None,
+    ) -> None:
         """From now on as ``calibration`` says; without one, by the form's own ``noise`` and from all starts."""
         self.calibration = calibration
         if calibration is not None:
-            noise, enough = calibration.noise, calibration.enough
+            noise, enough, content = calibration.noise, calibration.enough, calibration.content
+        self.content = content
         self.gauge = Gauge(self.form, noise, calibration.trust if calibration else None)
         self.search = Search(self.form, enough=enough)
 
@@ -114,13 +130,26 @@ class CadDetector:
         began = time.perf_counter()
         picture = luminance(pixels)
         stages: list[Step] = [] if trace is None else trace
-        fits = self.search(Pyramid.of(picture), stages)
-        refined = self.gauge(picture, fits[0])
-        other = None
-        if len(fits) > 1 and fits[1].loss <= ALIKE * fits[0].loss:
-            other = self.gauge(picture, fits[1])
+        pyramid = Pyramid.of(picture)
+        fits = self.search(pyramid, stages)
+        candidates = [self.gauge(picture, fits[0])]
+        if self.content is None or score_of(evidence(candidates[0])) > self.content:  # suspects get the full budget
+            first = candidates[0]
+
+            def decode(at: Placement, size: int) -> np.ndarray:
+                return self.form.drawn(at, size, table=first.look.table).columns @ first.light
+
+            others = [*fits[1:], *self.search.again(pyramid, first.at, decode, stages)]
+            losses = self.gauge.compared(picture, [fits[0], *others], first.look)
+            near = [f for f, loss in sorted(zip(others, losses[1:], strict=True), key=lambda pair: pair[1]) if loss <= losses[0] + ALIKE]
+            candidates = sorted([first, *(self.gauge(picture, f) for f in near[:2])], key=lambda r: r.loss)
+        refined = candidates[0]
+        rivals = [
+            c for c in candidates[1:] if c.loss <= refined.loss + ALIKE and self.form.symmetries.angle(c.at.turn, refined.at.turn) > APART
+        ]
+        other = min(rivals, key=lambda r: score_of(evidence(r)), default=None)
         steps = int(sum(np.isfinite(s.path[:, 0]).sum() for s in stages))
-        return Found(fits[0], refined, evidence(refined), other, steps, time.perf_counter() - began)
+        return Found(fits[0], refined, evidence(refined), other, self.gauge.suspect(picture, refined), steps, time.perf_counter() - began)
 
     def projected(self, photographs: Sequence[Photograph]) -> list[Found]:
         """All of them, on all cores."""
@@ -128,7 +157,7 @@ class CadDetector:
         torch.set_num_threads(1)
         began = time.perf_counter()
         try:
-            with ThreadPoolExecutor(min(len(photographs), os.cpu_count() or 1)) as pool:
+            with threadpool_limits(1), ThreadPoolExecutor(min(len(photographs), os.cpu_count() or 1)) as pool:
                 found = list(pool.map(lambda p: self.project(p.pixels), photographs))
             return [replace(f, seconds=(time.perf_counter() - began) / len(found)) for f in found]
         finally:
@@ -147,11 +176,16 @@ class CadDetector:
             noise = ResidualNoise.of(found, residuals, floors[::step][: len(residuals)], self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
             self.use(None, noise, enough)
-            all_ = [(f.anomaly, misfit(f.refined), f.refined) for part in _chunks(photographs) for f in self._told(part, advance)]
-        own = np.sort([score_of(a) for a, _, _ in all_])
+            again = [replace(f.refined, deviation=noise.deviation(f.refined.found, f.refined.look.floor)) for f in first]
+            content = float(np.quantile([score_of(evidence(r)) for r in again], CONTENT))
+            self.use(None, noise, enough, content)
+            all_ = [_lighter(f) for part in _chunks(photographs) for f in self._told(part, advance)]
+        raw = np.array([terms_of(f) for f in all_])
+        terms = (float(np.quantile(raw[:, 0], TERM)), float(max(np.quantile(raw[:, 1], TERM), 1e-4)))
+        own = np.sort((raw / terms).max(1))
         self.use(CadCalibration(
-            Conformal(own, alpha), noise, float(np.quantile(np.stack([a for a, _, _ in all_]), LEVEL)), enough, float(max(m for _, m, _ in all_)),
-            self._trust([r for _, _, r in all_]), run_id(self.run), [p.path.name for p in photographs],
+            Conformal(own, alpha), noise, terms, float(np.quantile(np.stack([f.anomaly for f in all_]), LEVEL)), enough, content, float(max(misfit(f.refined) for f in all_)),
+            self._trust([f.refined for f in all_]), run_id(self.run), [p.path.name for p in photographs],
         ))  # fmt: skip
         return self.calibration
 
@@ -185,18 +219,22 @@ class CadDetector:
         """The verdict on one projected photograph."""
         began = time.perf_counter()
         conformal, refined = self.calibration.conformal, found.refined
-        score, strange = score_of(found.anomaly), misfit(refined)
+        score, strange = self.score(found), misfit(refined)
         verdict, reason = conformal.verdict(score), None
         if strange > max(STRANGE[0] * self.calibration.misfit, STRANGE[1]):
             verdict, reason = "not this part", f"nothing the part can look like fits: {100 * strange:.0f} % of the picture is left over"
         elif verdict == "pass" and strange > STRANGE[0] * self.calibration.misfit:
             verdict, reason = "unsure", f"the fit leaves over {100 * strange:.0f} % of the picture, good parts {100 * self.calibration.misfit:.0f} % at most"  # fmt: skip
-        elif verdict == "fail" and found.other is not None and conformal.verdict(score_of(evidence(found.other))) != "fail":
+        elif (
+            verdict == "fail"
+            and found.other is not None
+            and conformal.verdict(score_of(evidence(found.other)) / self.calibration.terms[0]) != "fail"
+        ):
             verdict, reason = "unsure", "two poses fit alike, and the part is good in one of them"
         measured: dict[str, Measured] = {}
         places: list[dict[str, Any]] = []
         if verdict != "not this part":
-            measured = self.gauge.report(luminance(photograph.pixels), refined, measure=verdict != "pass")
+            measured = self.gauge.report(luminance(photograph.pixels), refined, found.suspect if verdict != "pass" else None)
         if verdict in ("fail", "unsure"):
             out = {n: self.form.part.features_of(n) for n in out_of_tolerance(measured)}
             names, ids = self.form.part.names, self.form.item.feature
@@ -206,6 +244,10 @@ class CadDetector:
             round(1e3 * (found.seconds + time.perf_counter() - began), 3), self.name, None, {n: m.json() for n, m in measured.items()}, reason,
         )  # fmt: skip
 
+    def score(self, found: Found) -> float:
+        """The larger of its terms, each in units of what TERM of good parts stay below."""
+        return float(max(np.array(terms_of(found)) / self.calibration.terms))
+
     def _pose(self, refined: Refined) -> dict[str, Any]:
         """The placement: the rotation matrix, row by row, the pivot's place in mm, and what a pixel measures there."""
         at = refined.at
@@ -214,6 +256,22 @@ class CadDetector:
             "position_mm": [round(float(v), 4) for v in at.position],
             "mm_per_pixel": round(float(at.mm_per_pixel(self.size)), 6),
         }
+
+
+def terms_of(found: Found) -> tuple[float, float]:
+    """The highest evidence on the anomaly map; the share of the misfit that one dimension out of tolerance would take away."""
+    return score_of(found.anomaly), found.suspect[0]
+
+
+def _lighter(found: Found) -> Found:
+    """Without what only naming needs: a calibration holds many."""
+    return replace(
+        found,
+        refined=replace(
+            found.refined, effects={}, view=replace(found.refined.view, columns=np.empty(0), face=np.empty(0, int), near=np.empty(0))
+        ),
+        other=None,
+    )
 
 
 def _chunks(photographs: Sequence[Photograph]) -> Iterator[Sequence[Photograph]]:

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 
 from cad.errors import InputError
 from cad.part import Tolerance
-from detect.cad_descent import LOOSE, Fit
+from detect.cad_descent import LOOSE, Fit, shrunk
 from detect.gauss_newton import PARAMETERS, fill_jacobian, turned
 from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
@@ -29,7 +29,8 @@ SURE = 3.0  # standard errors beyond a limit at which a dimension is out
 TELLS = 0.5  # px: a dimension whose standard error is larger than this, in the image, is one that the view cannot tell
 STEP = 0.3  # px: by which a dimension is moved to see what it does
 PATIENCE = 8
-PROBES = (0.02, 0.05, 0.1)  # of the part's size: changes of a dimension that a suspect photograph is tried with
+PROBES = (0.02, 0.035, 0.05, 0.07, 0.1)  # of the part's size: changes of a dimension that a suspect photograph is tried with
+COARSEST, GAIN = 64, 0.01  # px at which they are tried, and the share of the misfit that one must take away
 WORTH = 8.0  # by which such a change must lower the misfit, summed over pixels
 
 
@@ -91,6 +92,12 @@ class Refined:
     effects: dict[str, np.ndarray]
 
     @property
+    def loss(self) -> float:
+        """Mean negative log-likelihood of the residuals (Cauchy's law, each pixel with its own deviation): forms of one photograph
+        compare by it."""
+        return float(np.mean(np.log(self.deviation) + np.log1p((self.residual / self.deviation) ** 2)))
+
+    @property
     def anomaly(self) -> np.ndarray:
         """(S, S) float32: the residual in units of what good parts leave at this kind of pixel, signed."""
         return (self.residual / self.deviation).reshape(self.view.size, self.view.size).astype(np.float32)
@@ -142,6 +149,17 @@ class Gauge:
         seen = dict(zip(self.names, problem.dimensions.T, strict=True))
         return Refined(at, light, within, free, sigma, problem.made, problem.residual, problem.deviation, problem.found, view, look, seen)
 
+    def compared(self, picture: np.ndarray, fits: list[Fit], look: Look) -> list[float]:
+        """Each fit's loss under one look, with nominal dimensions: what it takes to rank them."""
+        image, size, form, losses = picture.ravel(), len(picture), self.form, []
+        for fit in fits:
+            view = form.drawn(fit.at, size, table=look.table)
+            light, made, _ = lit(view, image)
+            deviation = self.noise.deviation(kinds(view, made, light, look.table, form.hollow), look.floor)
+            off = (image - look.blurred(made, size)) / deviation
+            losses.append(float(np.mean(np.log(deviation))) + _loss(off))
+        return losses
+
     def look(self, image: np.ndarray, at: Placement, size: int) -> tuple[Look, np.ndarray]:
         """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
         form = self.form
@@ -192,22 +210,25 @@ class Gauge:
             view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, hold_of(form, at), look
         )  # fmt: skip
 
-    def suspect(self, picture: np.ndarray, refined: Refined) -> tuple[str, float] | None:
-        """The dimension whose change, by a share of PROBES of the part's size, explains most of what is left over, and the mm of that
-        change; None where none explains enough. Small steps cannot tell: what a large change leaves is an outlier to them."""
-        image, size = picture.ravel(), len(picture)
-        best, found = len(image) * _loss(refined.residual / refined.deviation) - WORTH, None
+    def suspect(self, picture: np.ndarray, refined: Refined) -> tuple[float, str | None, float]:
+        """The dimension whose change, by a share of PROBES of the part's size, explains most of what is left over: (the share of the
+        misfit that it takes away, its name, the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a large change leaves is an outlier to them."""
+        size = min(len(picture), COARSEST)
+        image, table = shrunk(picture, size).ravel(), refined.look.table
+        unit = 0.02 * max(float(image.std()), 1e-3)
+
+        def misfit(solid: tuple[Drawable, np.ndarray]) -> float:
+            made = self.form.drawn(refined.at, size, *solid, table=table).columns @ refined.light
+            return float(np.sqrt((image - made) ** 2 + unit**2).mean())
+
+        base = misfit((self.form.item, self.form.hollow))
+        best, name_, by = base, None, 0.0
         for name in self.names:
             for offset in (sign * share * self.form.mesh.diagonal for share in PROBES for sign in (-1, 1)):
                 solid = self._probe(name, float(offset))
-                if solid is None:
-                    continue
-                view = self.form.drawn(refined.at, size, *solid, table=refined.look.table)
-                made = refined.look.blurred(view.columns @ refined.light, size)
-                loss = len(image) * _loss((image - made) / refined.deviation)
-                if loss < best:
-                    best, found = loss, (name, float(offset))
-        return found
+                if solid is not None and (loss := misfit(solid)) < best:
+                    best, name_, by = loss, name, float(offset)
+        return 1 - best / base, name_, by
 
     def _probe(self, name: str, offset: float) -> tuple[Drawable, np.ndarray] | None:
         key = (name, round(offset, 6))
@@ -219,47 +240,47 @@ class Gauge:
                 self.probes[key] = None
         return self.probes[key]
 
-    def measure(self, picture: np.ndarray, refined: Refined, name: str, start: float) -> tuple[float, float]:
-        """(mm, standard error) of one dimension however far from its tolerance, from ``start`` mm beyond nominal, the part being built
-        anew at each step."""
+    def measure(self, picture: np.ndarray, refined: Refined, name: str, start: float) -> tuple[float, float, np.ndarray] | None:
+        """(mm, standard error, (N,) what it adds to the picture) of one dimension however far from its tolerance, from ``start`` mm beyond
+        nominal, the part being built anew at each step. None where no such part fits the photograph clearly better."""
         form, image, size = self.form, picture.ravel(), len(picture)
         sizes = {n: float(m + w * h) for n, m, w, h in zip(self.names, self.middle, refined.within, self.half, strict=True)}
         sizes[name] = self.form.part.nominal[name] + start
         at, light, pixel = refined.at, refined.light, refined.at.mm_per_pixel(size)
         reach = max(STEP * pixel, 0.5 * float(self.half[self.names.index(name)]))
-        best: tuple[float, float, float] | None = None
+        limit, best = len(image) * _loss(refined.residual / refined.deviation) - WORTH, None
         for _ in range(PATIENCE):
             try:
                 solid = self.built({**form.part.nominal, **sizes})
                 variant = self.variant(name, sizes, reach)
             except InputError:  # no such part can be built: the last that could be is the answer
                 break
-            problem = self._problem(
-                image, at, solid, light, self._effects(at, [variant], refined.look, size), np.zeros(1), refined.look, size
-            )
+            effects = self._effects(at, [variant], refined.look, size)
+            problem = self._problem(image, at, solid, light, effects, np.zeros(1), refined.look, size)
             step = problem.solve(np.zeros(1), np.zeros(1))
             sigma = float(problem.errors(np.zeros(1))[0] * reach)
-            loss = _loss(problem.residual / refined.deviation)
-            if best is None or loss < best[0]:
-                best = (loss, sizes[name], sigma)
+            loss = len(image) * _loss(problem.residual / refined.deviation)
+            if loss < limit:
+                limit, best = loss, (sizes[name], sigma, problem.made - refined.made)
             by = float(np.clip(problem.own(step)[0] * reach, -1.5 * pixel, 1.5 * pixel))
             at, light = problem.moved(at, step)
             sizes[name] += by
             if abs(by) < 0.2 * sigma:
                 break
-        return (refined.free[self.names.index(name)], np.inf) if best is None else (best[1], best[2])
+        return best
 
-    def report(self, picture: np.ndarray, refined: Refined, *, measure: bool = True) -> dict[str, Measured]:
-        """Every dimension that has a tolerance; those that look out of it are measured to the end, where ``measure``."""
+    def report(self, picture: np.ndarray, refined: Refined, suspect: tuple[float, str | None, float] | None = None) -> dict[str, Measured]:
+        """Every dimension that has a tolerance; the one that looks furthest out of it is measured to
+        the end where it is given as ``suspect``, and what it does to the picture then replaces its entry in ``refined.effects``."""
         tells = TELLS * refined.at.mm_per_pixel(len(picture))
-        suspect = self.suspect(picture, refined) if measure else None
+        measured = self.measure(picture, refined, *suspect[1:]) if suspect and suspect[0] > GAIN else None
         result = {}
         for k, name in enumerate(self.names):
             t = self.form.part.dimensions[name]
             trust = self.trust.get(name, 1.0)
             value, sigma = t.nominal + refined.free[k], trust * refined.free_sigma[k]
-            if suspect is not None and suspect[0] == name:
-                value, sigma = self.measure(picture, refined, *suspect)
+            if measured is not None and suspect[1] == name:
+                value, sigma, refined.effects[name] = measured
                 sigma *= trust
             if not sigma <= max(tells, self.half[k]):
                 result[name] = Measured(None, t.nominal, t.plus, t.minus, None, None)

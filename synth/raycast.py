@@ -14,6 +14,8 @@ from cad.errors import InputError
 from cad.mesh import Mesh
 from synth.scene import Scene
 
+WELD = 1e-7  # of a part's diagonal: vertices nearer than this share their normals
+
 
 @dataclass(frozen=True, eq=False)
 class Drawable:
@@ -25,9 +27,12 @@ class Drawable:
 
     @classmethod
     def of(cls, mesh: Mesh, crease: float = 30.0) -> Drawable:
-        order = np.argsort(mesh.faces.ravel(), kind="stable")
-        start = np.searchsorted(mesh.faces.ravel()[order], np.arange(len(mesh.vertices) + 1))
-        normals = _corner_normals(mesh.faces, order // 3, start, mesh.face_normals, mesh.face_vectors, np.cos(np.radians(crease)))
+        # solids that only just touch leave two rings of vertices 1e-15 mm apart: one, to the eye
+        places, joined = np.unique(np.round(mesh.vertices / (WELD * mesh.diagonal)).astype(np.int64), axis=0, return_inverse=True)
+        faces = joined.reshape(-1)[mesh.faces].astype(np.int32)
+        order = np.argsort(faces.ravel(), kind="stable")
+        start = np.searchsorted(faces.ravel()[order], np.arange(len(places) + 1))
+        normals = _corner_normals(faces, order // 3, start, mesh.face_normals, mesh.face_vectors, np.cos(np.radians(crease)))
         return cls(mesh.triangles, normals, mesh.feature.astype(np.int32))
 
 

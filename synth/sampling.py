@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -77,14 +77,17 @@ class Drawn:
     truth: Truth | None
 
 
-def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int) -> Drawn:
-    """The same bytes whenever, wherever and in whatever company it is drawn."""
+Paint = Callable[[Drawable, Scene, int], np.ndarray]  # (what is there, the scene, px) -> (px, px, 3) uint8
+
+
+def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int, *, paint: Paint | None = None) -> Drawn:
+    """The same bytes whenever, wherever and in whatever company it is drawn. ``paint``: another renderer for the picture alone."""
     rng = _generator(recipe.seed, split, label, index)
     item = Item.of(part.text, recipe.seed, split, label, index // ITEM_VIEWS)
     if label == "good":
         scene = draw_scene(part, item.mesh, rng)
         sample = Sample(index, split, label, scene.json(), item.dimensions, recipe.seed)
-        return _drawn(sample, item.drawable, scene, np.zeros((recipe.size,) * 2, bool), recipe)
+        return _drawn(sample, item.drawable, scene, np.zeros((recipe.size,) * 2, bool), recipe, paint)
     given = recipe.severities.get(label)
     severity = None if given is None else given[index % len(given)]
     for attempt in _attempts(part, item, label, recipe, rng, severity):
@@ -93,11 +96,11 @@ def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int) 
             break
     drawable, record, scene, mask = attempt
     sample = Sample(index, split, label, scene.json(), item.dimensions, recipe.seed, record.json(), int(mask.sum()), hidden)
-    return _drawn(sample, drawable, scene, mask, recipe)
+    return _drawn(sample, drawable, scene, mask, recipe, paint)
 
 
-def _drawn(sample: Sample, drawable: Drawable, scene: Scene, mask: np.ndarray, recipe: Recipe) -> Drawn:
-    image = draw(drawable, scene, recipe.size, samples=recipe.samples)
+def _drawn(sample: Sample, drawable: Drawable, scene: Scene, mask: np.ndarray, recipe: Recipe, paint: Paint | None) -> Drawn:
+    image = paint(drawable, scene, recipe.size) if paint else draw(drawable, scene, recipe.size, samples=recipe.samples)
     return Drawn(sample, image, mask, truth(drawable, scene, recipe.size) if recipe.truth else None)
 
 

@@ -77,12 +77,18 @@ class CadForm:
         return self.mesh.vertices - self.pivot
 
     @cached_property
-    def _middles(self) -> cKDTree:
-        return cKDTree(self.item.corners.mean(1))
+    def _places(self) -> cKDTree:
+        return cKDTree(self._place(self.item))
+
+    def _place(self, item: Drawable) -> np.ndarray:
+        """(m, 7): a triangle's middle, side and sub-component; the two sides of a thin wall are far apart in it."""
+        across = np.cross(item.corners[:, 1] - item.corners[:, 0], item.corners[:, 2] - item.corners[:, 0])
+        facing = across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-300)
+        return np.column_stack([item.corners.mean(1), 0.3 * self.mesh.diagonal * facing, self.mesh.diagonal * item.feature])
 
     def hollow_of(self, item: Drawable) -> np.ndarray:
         """(m,) the hidden sky of a variant's triangles: that of the nominal part's nearest."""
-        return self.hollow if item is self.item else self.hollow[self._middles.query(item.corners.mean(1))[1]]
+        return self.hollow if item is self.item else self.hollow[self._places.query(self._place(item))[1]]
 
     def drawn(
         self, at: Placement, size: int, item: Drawable | None = None, hollow: np.ndarray | None = None, *, table: np.ndarray | None = None
