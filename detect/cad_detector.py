@@ -19,7 +19,7 @@ from cad.errors import InputError
 from cad.files import fingerprint, read_json, sha256, write_json
 from detect.cad_descent import APART, Fit, Pyramid, Search, Step
 from detect.calibrate import Conformal, check_alpha
-from detect.dimensions import Gauge, Measured, Refined
+from detect.dimensions import GAIN, Gauge, Measured, Refined
 from detect.evidence import evidence, misfit, named_regions, out_of_tolerance, score_of
 from detect.inspection import CALIBRATION, CHUNK, Inspection
 from detect.photographs import Photograph
@@ -236,7 +236,8 @@ class CadDetector:
         if verdict != "not this part":
             measured = self.gauge.report(luminance(photograph.pixels), refined, found.suspect if verdict != "pass" else None)
         if verdict in ("fail", "unsure"):
-            out = {n: self.form.part.features_of(n) for n in out_of_tolerance(measured)}
+            likely = [found.suspect[1]] if found.suspect[0] > GAIN else []
+            out = {n: self.form.part.features_of(n) for n in dict.fromkeys([*likely, *out_of_tolerance(measured)])}
             names, ids = self.form.part.names, self.form.item.feature
             places = named_regions(found.anomaly, self.calibration.level, refined, names, ids, out, photograph)
         return Inspection(

@@ -230,6 +230,11 @@ class Gauge:
                     best, name_, by = loss, name, float(offset)
         return 1 - best / base, name_, by
 
+    def _added(self, refined: Refined, name: str, offset: float) -> np.ndarray:
+        """(N,) what a change of a dimension by ``offset`` mm adds to the picture."""
+        view = self.form.drawn(refined.at, refined.view.size, *self._probe(name, offset), table=refined.look.table)
+        return refined.look.blurred(view.columns @ refined.light, refined.view.size) - refined.made
+
     def _probe(self, name: str, offset: float) -> tuple[Drawable, np.ndarray] | None:
         key = (name, round(offset, 6))
         if key not in self.probes:
@@ -273,14 +278,17 @@ class Gauge:
         """Every dimension that has a tolerance; the one that looks furthest out of it is measured to
         the end where it is given as ``suspect``, and what it does to the picture then replaces its entry in ``refined.effects``."""
         tells = TELLS * refined.at.mm_per_pixel(len(picture))
-        measured = self.measure(picture, refined, *suspect[1:]) if suspect and suspect[0] > GAIN else None
+        measured = None
+        if suspect and suspect[0] > GAIN:
+            measured = self.measure(picture, refined, *suspect[1:])
+            refined.effects[suspect[1]] = measured[2] if measured else self._added(refined, *suspect[1:])
         result = {}
         for k, name in enumerate(self.names):
             t = self.form.part.dimensions[name]
             trust = self.trust.get(name, 1.0)
             value, sigma = t.nominal + refined.free[k], trust * refined.free_sigma[k]
             if measured is not None and suspect[1] == name:
-                value, sigma, refined.effects[name] = measured
+                value, sigma, _ = measured
                 sigma *= trust
             if not sigma <= max(tells, self.half[k]):
                 result[name] = Measured(None, t.nominal, t.plus, t.minus, None, None)
@@ -352,7 +360,7 @@ class Problem:
         position = at.position + np.r_[move[3:5], 0.0]
         position[2] *= np.exp(move[5])
         step = move[:3] * min(1.0, 0.2 / max(float(np.linalg.norm(move[:3])), 1e-12))
-        other = Placement(turned(step) @ at.turn, position, at.scale * float(np.exp(move[6])), at.perspective)
+        other = Placement(turned.py_func(step) @ at.turn, position, at.scale * float(np.exp(move[6])), at.perspective)
         return other, self.light + move[PARAMETERS : self.first]
 
     def errors(self, precision: np.ndarray) -> np.ndarray:

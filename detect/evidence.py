@@ -41,7 +41,7 @@ def named_regions(
     anomaly: np.ndarray, level: float, refined: Refined, names: tuple[str, ...], features: np.ndarray, out: dict[str, tuple[str, ...]], photograph: Photograph
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The regions above ``level``, strongest first. ``features`` (m,) feature id of each triangle; ``out``: the sub-components of
-    each dimension that was found out of tolerance."""
+    each dimension that was found, or looks, out of tolerance."""
     view = refined.view
     middle = view.face[view.samples // 2 :: view.samples, view.samples // 2 :: view.samples]
     ids = np.where(middle >= 0, features[middle], 0)
@@ -51,7 +51,7 @@ def named_regions(
         ys, xs = np.nonzero(region)
         box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
         found.append({
-            "feature": _by_dimension(region, refined, out) or by_votes(region, anomaly, ids, names),
+            "feature": by_votes(region, anomaly, ids, names, _by_dimension(region, refined, out)),
             "bbox": photograph.own_box(box),
             "area_px": round(float(region.sum()) * photograph.scale**2, 1),
             "score": round(float(anomaly[region].max()), 4),
@@ -61,33 +61,36 @@ def named_regions(
     return found
 
 
-def by_votes(region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray, names: tuple[str, ...]) -> str | None:
+def by_votes(region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray, names: tuple[str, ...], among: tuple[str, ...] = ()) -> str | None:
     """The sub-component that the region speaks for most: evidence on it and beside it, over the root of its size in view.
 
     A notch is a small thing whose defect shows on what surrounds it; without the root the largest neighbour would always win.
+    ``among`` leaves the choice to these, where there are any.
     """
     weight = anomaly * ndimage.binary_dilation(region, iterations=1)
     votes = {}
     for feature in np.unique(ids[ids > 0]):
         own = ids == feature
         votes[int(feature)] = float(weight[ndimage.binary_dilation(own, iterations=1)].sum()) / np.sqrt(own.sum())
+    if among:
+        votes = {f: v for f, v in votes.items() if names[f - 1] in among}
     if not votes or max(votes.values()) <= 0:
-        return None
+        return among[-1] if among else None
     return names[max(votes, key=votes.get) - 1]
 
 
-def _by_dimension(region: np.ndarray, refined: Refined, out: dict[str, tuple[str, ...]]) -> str | None:
-    """The sub-component of the dimension out of tolerance whose change looks most like what is left over here."""
+def _by_dimension(region: np.ndarray, refined: Refined, out: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The sub-components of the dimension out of tolerance whose change looks most like what is left over here."""
     mask = ndimage.binary_dilation(region, iterations=2).ravel()
     left = refined.residual[mask] / refined.deviation[mask]
-    best, share = None, ALIKE
+    best, share = (), ALIKE
     for name, features in out.items():
         if not features:
             continue
         effect = refined.effects[name][mask] / refined.deviation[mask]
         alike = float(left @ effect) ** 2 / max(float(left @ left) * float(effect @ effect), 1e-12)
         if alike > share:
-            best, share = features[-1], alike
+            best, share = features, alike
     return best
 
 

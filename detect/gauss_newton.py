@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from train.shading import fill_columns, raster, solve_light
+from synth.raycast import fill_raster
+from train.shading import fill_columns, solve_light
 
 TURN, SHIFT, DISTANCE, SCALE = slice(0, 3), slice(3, 5), 5, 6
 PARAMETERS = 7  # turn about x, y, z (radians); shift along x, y (mm); log distance; log scale
@@ -155,12 +156,13 @@ def descend_pose(
     slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((size * size, count + 6)), np.zeros(size * size)
     made, weight, jacobian = np.empty(size * size), np.empty(size * size), np.zeros((size * size, 7))
     left, right = np.zeros((count + 13, count + 13)), np.zeros(count + 13)
+    near, face, w1, w2 = np.empty((fine, fine)), np.empty((fine, fine), np.int32), np.empty((fine, fine)), np.empty((fine, fine))
     best, damping = 1e300, 1e-3
     best_turn, best_position, best_scale, best_light = turn.copy(), position.copy(), scale, light.copy()
     light = light.copy()
     known = np.abs(light).sum() > 0
     for step in range(steps + 1):
-        near, face, w1, w2 = raster(corners, turn, position - turn @ pivot, scale * fine, fine, perspective)
+        fill_raster(corners, turn, position - turn @ pivot, scale * fine, perspective, near, face, w1, w2)
         if face[0, 0] == -2:  # behind the camera
             break
         fill_columns(face, w1, w2, normals, turn, table, hollow, size, samples, slope, columns, cover)

@@ -141,17 +141,27 @@ def _corner_normals(faces, around, start, unit, area, crease):  # pragma: no cov
     return out
 
 
-@njit(cache=True)
-def raster(corners, turn, shift, scale, size, perspective):  # pragma: no cover - compiled
-    """Nearness (grows towards the camera, linear on the image), face (-1: none) and the weights of corners 1 and 2, each (size, size).
+def raster(
+    corners: np.ndarray, turn: np.ndarray, shift: np.ndarray, scale: float, size: int, perspective: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nearness (grows towards the camera, linear on the image; -inf behind the part), face (-1: none) and the weights of corners 1 and
+    2, each (size, size). A part that reaches behind a perspective camera gives face[0, 0] = -2."""
+    best, face = np.empty((size, size)), np.empty((size, size), np.int32)
+    w1, w2 = np.empty((size, size)), np.empty((size, size))
+    fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2)
+    return best, face, w1, w2
 
-    A part that reaches behind a perspective camera gives face[0, 0] = -2.
-    """
+
+@njit(cache=True, nogil=True)
+def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  # pragma: no cover - compiled
+    """Fills what :func:`raster` gives. In place: compiled code that calls it leaves no arrays of its own to be handed to Python, which
+    Numba 0.68 cannot do for a function whose first caller was another cached one."""
+    size = len(best)
     x, y, near = np.empty(3), np.empty(3), np.empty(3)
-    best = np.full((size, size), -np.inf)
-    face = np.full((size, size), -1, np.int32)
-    w1 = np.zeros((size, size))
-    w2 = np.zeros((size, size))
+    best[:] = -np.inf
+    face[:] = -1
+    w1[:] = 0.0
+    w2[:] = 0.0
     for f in range(len(corners)):
         for k in range(3):
             px, py, pz = corners[f, k, 0], corners[f, k, 1], corners[f, k, 2]
@@ -162,7 +172,7 @@ def raster(corners, turn, shift, scale, size, perspective):  # pragma: no cover 
             if perspective:
                 if cam_z > -1e-3:
                     face[0, 0] = -2
-                    return best, face, w1, w2
+                    return
                 near[k] = -1.0 / cam_z
                 x[k] *= near[k]
                 y[k] *= near[k]
@@ -196,7 +206,6 @@ def raster(corners, turn, shift, scale, size, perspective):  # pragma: no cover 
                     else:
                         w1[j, i] = u
                         w2[j, i] = v
-    return best, face, w1, w2
 
 
 @njit(cache=True)

@@ -42,7 +42,7 @@ def test_jacobian_agrees_with_finite_differences(form: CadForm, perspective: boo
     light = light_of(form.table.shape[2], rng)
 
     def picture(k: int, by: float) -> np.ndarray:
-        turn = turned(by * np.eye(3)[k]) @ start.turn if k < 3 else start.turn
+        turn = turned.py_func(by * np.eye(3)[k]) @ start.turn if k < 3 else start.turn
         position = start.position + (by * np.eye(3)[k - 3] if k in (3, 4) else 0.0)
         position = position * [1, 1, np.exp(by) if k == 5 else 1]
         at = Placement(turn, position, start.scale * (np.exp(by) if k == 6 else 1.0), perspective)
@@ -157,7 +157,7 @@ def test_rotation_vectors_are_turns(rng: np.random.Generator) -> None:
     for size in (0.0, 1e-10, 0.1, 3.0):
         vector = rng.normal(size=3)
         vector *= size / np.linalg.norm(vector)
-        turn = turned(vector)
+        turn = turned.py_func(vector)
         np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
         assert np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) == pytest.approx(np.degrees(size), abs=1e-4)
 
