@@ -150,7 +150,7 @@ def test_the_box_of_a_part_on_a_slanted_background(cap: cad.Part, rng: np.random
     assert overlap > 0.85  # an edge pixel more or less all round
     rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
     wanted = [(columns[0] + columns[-1] + 1) / 192 - 0.5, 0.5 - (rows[0] + rows[-1] + 1) / 192, np.ptp(columns) / 96, np.ptp(rows) / 96]
-    np.testing.assert_allclose(part_box(noisy), wanted, atol=0.04)
+    np.testing.assert_allclose(part_box(noisy), wanted, atol=0.06)  # its darkest rim is as dark as the background
 
 
 def test_rotation_vectors_are_turns(rng: np.random.Generator) -> None:

@@ -247,7 +247,7 @@ def test_find_runs_has_the_newest_last(own_run: Path) -> None:
 
 def test_train_list_names_every_model(command) -> None:
     code, out, _ = command("train list --json")
-    assert code == 0 and list(json.loads(out)) == ["unet-gan"] == list(train.networks.MODELS)
+    assert code == 0 and list(json.loads(out)) == ["unet-gan", "cad"] == [*train.networks.MODELS, "cad"]
     assert "unet-gan" in command("train list")[1]
 
 
