@@ -88,8 +88,9 @@ def figures_of(good: list, bad: list) -> dict[str, Any]:
     a, b = (np.array([i.score for i, _, _ in group]) for group in (good, bad))
     maps, masks = (np.stack([row[k] if k == 1 else row[2].mask for row in good + bad]) for k in (1, 2))
     named = [(i.regions[0]["feature"], d.sample.defect["features"]) for i, _, d in bad if i.verdict == "fail" and i.regions]
+    few = tpr_at(a, b)  # None where there are too few good ones to tell
     return {
-        "n": len(bad), "image_auroc": round(auroc(a, b), 4), "interval": [round(v, 4) for v in auroc_interval(a, b)], "tpr_at_1fpr": round(tpr_at(a, b), 4),
+        "n": len(bad), "image_auroc": round(auroc(a, b), 4), "interval": [round(v, 4) for v in auroc_interval(a, b)], "tpr_at_1fpr": few and round(few, 4),
         "pixel_auroc": round(pixel_auroc(maps, masks), 4), "aupro": round(aupro(maps, masks), 4),
         "named_right": named_right([n for n, _ in named], [t for _, t in named]), "milliseconds": summary([i.milliseconds for i, _, _ in bad]),
     }  # fmt: skip
