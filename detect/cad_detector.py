@@ -170,10 +170,8 @@ class CadDetector:
         with progress(len(sample) + len(photographs), "calibrating", "images") as advance:
             self.use(None)
             first = [f for part in _chunks(sample) for f in self._told(part, advance)]
-            floors = np.concatenate([f.refined.look.floor for f in first])
-            found, residuals = thinned([f.refined.found for f in first], [f.refined.residual for f in first])
-            step = max(1, len(floors) // len(residuals))
-            noise = ResidualNoise.of(found, residuals, floors[::step][: len(residuals)], self.form.noise)
+            rows = [(f.refined.found, f.refined.residual, f.refined.look.floor) for f in first]
+            noise = ResidualNoise.of(*thinned(*map(list, zip(*rows, strict=True))), self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
             self.use(None, noise, enough)
             again = [replace(f.refined, deviation=noise.deviation(f.refined.found, f.refined.look.floor)) for f in first]

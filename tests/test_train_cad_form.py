@@ -13,7 +13,7 @@ import cad
 from cad.errors import InputError
 from cad.views import Turn
 from synth.scene import matrix
-from train.cad_form import CadForm, build_form, fit_form, open_form, read_config, wanted_of
+from train.cad_form import CadForm, build_form, fit_form, open_form, read_config, thinned, wanted_of
 from train.pose_index import rotations
 from train.residual_noise import KINDS, ResidualNoise, hollows
 from train.symmetry import Symmetries
@@ -137,3 +137,13 @@ def test_commands(command, tmp_path: Path, cap: cad.Part) -> None:
     assert code == 2 and "--force" in err
     code, _, err = command(line.replace("--size 32", "--size 8"))
     assert code == 2 and "32 to 1024" in err
+
+
+def test_thinned_columns_stay_side_by_side() -> None:
+    """Whatever the number of rows: each row's kinds, residual and floor are still its own."""
+    for count in (80, 77):
+        rows = [np.arange(100 * k, 100 * k + 100) for k in range(count)]
+        found, residuals, floors = thinned(rows, [2 * r for r in rows], [3 * r for r in rows], most=1300)
+        assert len(found) <= 1600
+        np.testing.assert_array_equal(residuals, 2 * found)
+        np.testing.assert_array_equal(floors, 3 * found)

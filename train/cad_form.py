@@ -170,10 +170,10 @@ def _noise(form: CadForm, seed: int) -> ResidualNoise:
     return ResidualNoise.of(*thinned(found, residuals))
 
 
-def thinned(found: list[np.ndarray], residuals: list[np.ndarray], most: int = 200_000) -> tuple[np.ndarray, np.ndarray]:
-    """All images' rows joined; every k-th where they are more than ``most``."""
-    step = max(1, sum(map(len, residuals)) // most)
-    return np.concatenate(found)[::step], np.concatenate(residuals)[::step]
+def thinned(*columns: list[np.ndarray], most: int = 200_000) -> list[np.ndarray]:
+    """Each column's rows of all images joined; every k-th, the same of each column, where they are more than ``most``."""
+    step = max(1, sum(map(len, columns[0])) // most)
+    return [np.concatenate(column)[::step] for column in columns]
 
 
 def wanted_of(part: Part, size: int, seed: int) -> dict[str, Any]:
