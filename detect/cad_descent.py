@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from detect.gauss_newton import DISTANCE, FIXED, PARAMETERS, SCALE, SHIFT, descend_pose
-from train.cad_form import SAMPLES, CadForm, placed_elsewhere
+from train.cad_form import SAMPLES, CadForm
 from train.pose_index import FILL, THUMB
 from train.shading import Placement, ridge
 from train.symmetry import turned_about
@@ -17,10 +18,10 @@ from train.symmetry import turned_about
 COARSE = 32  # px, where starts are told apart
 STARTS, BATCH = 12, 4
 FINALISTS, SECOND = 2, 2
+KNOWN = 64  # px at most, where turns are told apart once the light is known
 SIGMA = 0.03  # of the image's contrast: a residual below it is noise, above it counts by its size
 APART = 4.0  # degrees between finalists
 LOOSE = 0.02  # of the image's width: how well its middle is known where the part file says that the part is there
-TIGHT = 5e-4  # of the scale, where the part file says it
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class Search:
         A wrong turn about a near-symmetry changes little of the picture: while the light is free too, shadows and gloss outweigh it.
         """
         turns, size = self.form.symmetries.approximate, max(picture.levels)
-        level = min(size, 64 if size >= 64 else size)
+        level = min(size, KNOWN)
         losses, places = [], []
         for turn in turns:
             other = turned_about(at, turn, self.form.corners)
@@ -130,7 +131,7 @@ class Search:
         form, image = self.form, picture.levels[size]
 
         def one(start: Fit) -> tuple[Fit, np.ndarray]:
-            hold, anchor = held(form, start.at)
+            hold, anchor = held(form, start.at, SIGMA)  # residuals weigh 1 / SIGMA at most
             path = np.full((steps + 1, 14), np.nan)
             loss, turn, position, scale, light = descend_pose(
                 form.item.corners, form.item.normals, form.pivot, start.at.turn, start.at.position, start.at.scale, start.at.perspective, image, size,
@@ -154,16 +155,19 @@ class Search:
         return [_in_box(replace(reference, turn=index.turns[k]), index.boxes[k], box, form) for k in near]
 
 
-def held(form: CadForm, at: Placement) -> tuple[np.ndarray, np.ndarray]:
-    """((7,) precisions, (7,) anchors) of the descent's parameters: what the part file knows of place, distance and scale."""
+def held(form: CadForm, at: Placement, weight: float) -> tuple[np.ndarray, np.ndarray]:
+    """((7,) precisions, (7,) anchors) of the descent's parameters: what the part file knows of place, distance and scale.
+
+    A deviation s of a parameter has the precision ``weight`` / s^2, FIXED where it is not free at all: ``weight`` is the square of a
+    residual that counts 1.
+    """
     camera, reference = form.part.views.camera, form.reference
     hold, anchor = np.zeros(PARAMETERS), np.zeros(PARAMETERS)
     anchor[SHIFT], anchor[DISTANCE], anchor[SCALE] = reference.position[:2], np.log(-at.position[2]), np.log(reference.scale)
-    weight = SIGMA  # residuals weigh 1 / SIGMA at most: a deviation s of a parameter then has the precision SIGMA / s^2
     width = (-reference.position[2] if at.perspective else 1.0) / reference.scale
     hold[SHIFT] = weight / ((LOOSE + 0.6 * camera.offset) * width) ** 2
     hold[DISTANCE] = 0.0 if at.perspective else FIXED
-    hold[SCALE] = FIXED if at.perspective or not placed_elsewhere(form.part) or camera.field is not None else 0.0
+    hold[SCALE] = FIXED if at.perspective or camera.field is not None else 0.0
     return hold, anchor
 
 
@@ -195,8 +199,6 @@ def part_box(picture: np.ndarray) -> np.ndarray:
 
 def foreground(picture: np.ndarray) -> np.ndarray:
     """(S, S) bool: pixels unlike a plane fitted robustly to the border, in connected patches of a hundredth of the image or more."""
-    from scipy import ndimage
-
     size = len(picture)
     y, x = np.mgrid[:size, :size] / size - 0.5
     plane = np.stack([np.ones_like(x), x, y], -1)
@@ -219,8 +221,7 @@ def foreground(picture: np.ndarray) -> np.ndarray:
 def _cropped(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
     """(THUMB, THUMB): the box in the middle at FILL of the width, the border's colour beyond the picture."""
     size, side = len(picture), box[2:].max() / FILL * len(picture)
-    pad = size
-    around = np.pad(picture, pad, mode="edge").astype(np.float32)
-    x, y = (0.5 + box[0]) * size + pad, (0.5 - box[1]) * size + pad
+    around = np.pad(picture, size, mode="edge").astype(np.float32)
+    x, y = (1.5 + box[0]) * size, (1.5 - box[1]) * size
     area = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
     return np.asarray(Image.fromarray(around).resize((THUMB, THUMB), Image.Resampling.BOX, box=area), float)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
 from cad.command import progress
-from cad.errors import InputError
-from cad.files import fingerprint, read_json, sha256, write_json
+from cad.files import fingerprint, sha256
 from detect.cad_descent import APART, Fit, Pyramid, Search, Step
 from detect.calibrate import Conformal, check_alpha
-from detect.dimensions import GAIN, Gauge, Measured, Refined
-from detect.evidence import evidence, misfit, named_regions, out_of_tolerance, score_of
-from detect.inspection import CALIBRATION, CHUNK, Inspection
+from detect.dimensions import Gauge, Measured, Refined
+from detect.evidence import evidence, misfit, named_regions, score_of
+from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
 from detect.photographs import Photograph
 from synth.raycast import srgb
 from train.cad_form import CadForm, luminance, thinned
@@ -49,9 +45,9 @@ class CadRun:
 
 @dataclass(frozen=True, eq=False)
 class CadCalibration:
-    """What good images look like: their scores, their residuals by kind of pixel, the scale of each of a
-    score's terms, the coarse loss and the misfit of a good fit, the pixel
-    level of a region, and how far the dimensions' standard errors are to be trusted."""
+    """What good images look like: their scores, their residuals by kind of pixel, the scale of each of a score's terms, the pixel level
+    of a region, the coarse loss and the score at which a search ends, the misfit of a good fit, and how far the dimensions' standard
+    errors are to be trusted."""
 
     conformal: Conformal
     noise: ResidualNoise
@@ -81,9 +77,9 @@ class CadCalibration:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A photograph's nearest good form; ``other`` the second pose, where it fits as well; ``suspect`` the
-    dimension that would explain most of the residual. ``steps`` of descent; ``seconds`` that it
-    took, or the wall time of those projected together over their number."""
+    """A photograph's nearest good form; ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain
+    most of the residual, as :meth:`Gauge.suspect` has it. ``steps`` of descent; ``seconds`` that it took, or the wall time of those
+    projected together over their number."""
 
     fit: Fit
     refined: Refined
@@ -153,15 +149,10 @@ class CadDetector:
 
     def projected(self, photographs: Sequence[Photograph]) -> list[Found]:
         """All of them, on all cores."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         began = time.perf_counter()
-        try:
-            with threadpool_limits(1), ThreadPoolExecutor(min(len(photographs), os.cpu_count() or 1)) as pool:
-                found = list(pool.map(lambda p: self.project(p.pixels), photographs))
-            return [replace(f, seconds=(time.perf_counter() - began) / len(found)) for f in found]
-        finally:
-            torch.set_num_threads(threads)
+        with one_thread_each() as pool, threadpool_limits(1):
+            found = list(pool.map(lambda p: self.project(p.pixels), photographs))
+        return [replace(f, seconds=(time.perf_counter() - began) / len(found)) for f in found]
 
     def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> CadCalibration:
         """From good photographs alone. Raises InputError where they are too few for ``alpha``."""
@@ -169,7 +160,7 @@ class CadDetector:
         sample = [photographs[k] for k in np.unique(np.linspace(0, len(photographs) - 1, SAMPLED).astype(int))]
         with progress(len(sample) + len(photographs), "calibrating", "images") as advance:
             self.use(None)
-            first = [f for part in _chunks(sample) for f in self._told(part, advance)]
+            first = [f for part in chunks(sample) for f in self._told(part, advance)]
             rows = [(f.refined.found, f.refined.residual, f.refined.look.floor) for f in first]
             noise = ResidualNoise.of(*thinned(*map(list, zip(*rows, strict=True))), self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
@@ -177,7 +168,7 @@ class CadDetector:
             again = [replace(f.refined, deviation=noise.deviation(f.refined.found, f.refined.look.floor)) for f in first]
             content = float(np.quantile([score_of(evidence(r)) for r in again], CONTENT))
             self.use(None, noise, enough, content)
-            all_ = [_lighter(f) for part in _chunks(photographs) for f in self._told(part, advance)]
+            all_ = [_lighter(f) for part in chunks(photographs) for f in self._told(part, advance)]
         raw = np.array([terms_of(f) for f in all_])
         terms = (float(np.quantile(raw[:, 0], TERM)), float(max(np.quantile(raw[:, 1], TERM), 1e-4)))
         own = np.sort((raw / terms).max(1))
@@ -205,10 +196,8 @@ class CadDetector:
         Raises InputError where the run is not calibrated.
         """
         if self.calibration is None:
-            raise InputError(
-                self.run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {self.run.folder}"
-            )
-        for part in _chunks(photographs):
+            raise not_calibrated(self.run.folder)
+        for part in chunks(photographs):
             for photograph, found in zip(part, self.projected(part), strict=True):
                 form = srgb(found.refined.made).astype(np.float32).reshape(self.size, self.size)
                 yield self.report(photograph, found), found.anomaly, form
@@ -232,12 +221,11 @@ class CadDetector:
         measured: dict[str, Measured] = {}
         places: list[dict[str, Any]] = []
         if verdict != "not this part":
-            measured = self.gauge.report(luminance(photograph.pixels), refined, found.suspect if verdict != "pass" else None)
+            measured, added = self.gauge.report(luminance(photograph.pixels), refined, found.suspect if verdict != "pass" else None)
         if verdict in ("fail", "unsure"):
-            likely = [found.suspect[1]] if found.suspect[0] > GAIN else []
-            out = {n: self.form.part.features_of(n) for n in dict.fromkeys([*likely, *out_of_tolerance(measured)])}
-            names, ids = self.form.part.names, self.form.item.feature
-            places = named_regions(found.anomaly, self.calibration.level, refined, names, ids, out, photograph)
+            part, ids = self.form.part, self.form.item.feature
+            out = [(part.features_of(name), effect) for name, effect in added.items()]
+            places = named_regions(found.anomaly, self.calibration.level, refined, part.names, ids, out, photograph)
         return Inspection(
             str(photograph.path), score, conformal.p_value(score), conformal.threshold, verdict, places, self._pose(refined), found.steps,
             round(1e3 * (found.seconds + time.perf_counter() - began), 3), self.name, None, {n: m.json() for n, m in measured.items()}, reason,
@@ -273,36 +261,11 @@ def _lighter(found: Found) -> Found:
     )
 
 
-def _chunks(photographs: Sequence[Photograph]) -> Iterator[Sequence[Photograph]]:
-    for start in range(0, len(photographs), CHUNK):
-        yield photographs[start : start + CHUNK]
-
-
 def run_id(run: CadRun) -> str:
     """Changes whenever the form does: a calibration holds for this one alone."""
     return fingerprint([sha256(run.folder / n) for n in ("form.safetensors", "noise.json", "part.yaml")])
 
 
-def save_calibration(run: CadRun, calibration: CadCalibration, path: Path | None = None) -> Path:
-    """Into the run folder, or another ``path``."""
-    write_json(path or run.folder / CALIBRATION, calibration.json())
-    return path or run.folder / CALIBRATION
-
-
 def load_calibration(run: CadRun, path: Path | None = None) -> CadCalibration:
     """Raises InputError where the run has none, or one of another form or of a newer format."""
-    path = path or run.folder / CALIBRATION
-    step = f"detect calibrate GOOD_FOLDER --run {run.folder}"
-    if not path.exists():
-        raise InputError(run.folder, "is not calibrated", wanted=CALIBRATION, step=step)
-    data = read_json(path, "a calibration")
-    if not isinstance(data, dict) or data.get("form") != "cad" or not isinstance(data.get("format"), int):
-        raise InputError(path, "is no calibration of a CAD form", wanted="a calibration", step=step)
-    if data["format"] > FORMAT:
-        raise InputError(path, f"found format {data['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect")
-    if data.get("run") != run_id(run):
-        raise InputError(path, "belongs to another form than the run's", step=step)
-    try:
-        return CadCalibration.of(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(path, f"is damaged: {type(error).__name__} {error}", wanted="a calibration", step=step) from None
+    return read_calibration(run.folder, path, CadCalibration.of, newest=FORMAT, own=run_id(run), other="another form", form="cad")

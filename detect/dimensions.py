@@ -6,7 +6,8 @@ are first held within their tolerances (a good form is a part in tolerance); the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ from scipy.ndimage import uniform_filter
 
 from cad.errors import InputError
 from cad.part import Tolerance
-from detect.cad_descent import LOOSE, Fit, shrunk
-from detect.gauss_newton import PARAMETERS, fill_jacobian, turned
+from detect.cad_descent import Fit, held, shrunk
+from detect.gauss_newton import PARAMETERS, SHIFT, fill_jacobian, turned
 from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
-from train.cad_form import SAMPLES, CadForm, placed_elsewhere
+from train.cad_form import SAMPLES, CadForm
 from train.residual_noise import ResidualNoise, kinds
 from train.shading import BACKGROUND, Placement, Sheet, lit
 
@@ -34,14 +35,7 @@ COARSEST, GAIN = 64, 0.01  # px at which they are tried, and the share of the mi
 WORTH = 8.0  # by which such a change must lower the misfit, summed over pixels
 
 
-@dataclass(frozen=True, eq=False)
-class Variant:
-    """A dimension ``name`` moved by ``step`` mm either way, ready to draw."""
-
-    name: str
-    step: float
-    low: tuple[Drawable, np.ndarray]
-    high: tuple[Drawable, np.ndarray]
+Solid = tuple[Drawable, np.ndarray]  # ready to draw, and its triangles' hidden sky
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,14 @@ class Measured:
     sigma: float | None
     ok: bool | None
 
+    @classmethod
+    def of(cls, tolerance: Tolerance, value: float | None, sigma: float | None) -> Measured:
+        """Judged against its tolerance: out where it lies SURE standard errors beyond a limit. ``value`` None: not told."""
+        if value is None:
+            return cls(None, tolerance.nominal, tolerance.plus, tolerance.minus, None, None)
+        ok = not max(tolerance.low - value, value - tolerance.high) > SURE * sigma
+        return cls(round(float(value), 4), tolerance.nominal, tolerance.plus, tolerance.minus, round(float(sigma), 4), ok)
+
     def text(self, name: str) -> str:
         wanted = Tolerance(self.nominal, self.plus, self.minus)
         if self.value is None:
@@ -66,9 +68,7 @@ class Measured:
         return f"{name} {self.value:.2f} mm (± {self.sigma:.2f}), wanted {wanted}: out, {off:.2f} {'short' if short else 'over'}"
 
     def json(self) -> dict[str, Any]:
-        return {
-            "value": self.value, "nominal": self.nominal, "plus": self.plus, "minus": self.minus, "sigma": self.sigma, "ok": self.ok,
-        }  # fmt: skip
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,17 +114,15 @@ class Gauge:
         self.half = np.array([(t.plus + t.minus) / 2 for t in tolerances])
         self.middle = np.array([t.nominal + (t.plus - t.minus) / 2 for t in tolerances])
         self.start = np.array([t.nominal for t in tolerances]) - self.middle
-        self.probes: dict[tuple[str, float], tuple[Drawable, np.ndarray] | None] = {}
-        self.variants = [self.variant(n, {}, h) for n, h in zip(self.names, self.half, strict=True)]
+        self.probes: dict[tuple[str, float], Solid | None] = {}
+        self.variants = [self.both_ways(n, form.part.nominal, h) for n, h in zip(self.names, self.half, strict=True)]
 
-    def variant(self, name: str, dimensions: dict[str, float], step: float) -> Variant:
-        """Raises InputError where the part cannot be built so."""
-        sizes = {**self.form.part.nominal, **dimensions}
-        low, high = (self.built({**sizes, name: sizes[name] + s * step}) for s in (-1, 1))
-        return Variant(name, step, low, high)
+    def both_ways(self, name: str, sizes: dict[str, float], step: float) -> tuple[Solid, Solid]:
+        """The part of these ``sizes``, one dimension less and more by ``step`` mm. Raises InputError where it cannot be built so."""
+        return self.built({**sizes, name: sizes[name] - step}), self.built({**sizes, name: sizes[name] + step})
 
-    def built(self, dimensions: dict[str, float]) -> tuple[Drawable, np.ndarray]:
-        """A part of these dimensions ready to draw, and its triangles' hidden sky."""
+    def built(self, dimensions: dict[str, float]) -> Solid:
+        """A part of all these dimensions."""
         item = Drawable.of(self.form.coarse.mesh(dimensions))
         return item, self.form.hollow_of(item)
 
@@ -136,12 +134,12 @@ class Gauge:
         look, light = self.look(image, at, size)
         effects = self._effects(at, self.variants, look, size)
         offsets = self.start / np.maximum(self.half, 1e-12)
-        within = offsets * 0.0
+        within = np.zeros(len(offsets))
         for turn in range(ROUNDS + 1):
             problem = self._problem(image, at, nominal, light, effects, within - offsets, look, size)
             if turn == ROUNDS:
                 break
-            move = problem.solve(np.r_[np.zeros(len(within)) + SPREAD], within)
+            move = problem.solve(np.full(len(within), SPREAD), within)
             at, light = problem.moved(at, move)
             within = np.clip(within + problem.own(move), -1.0, 1.0)
         free, sigma = problem.freed(within, self.half, offsets)
@@ -173,14 +171,13 @@ class Gauge:
         light, made, _ = lit(view, image)
         return Look(table, blur_of(made, image, size), floor), light
 
-    def _effects(self, at: Placement, variants: list[Variant], look: Look, size: int) -> list[np.ndarray]:
-        """(N, K + 3) each: what half a tolerance of each dimension adds to the columns, all seen from ``at``."""
-        form = self.form
-        both = ((form.drawn(at, size, *solid, table=look.table).columns for solid in (v.low, v.high)) for v in variants)
+    def _effects(self, at: Placement, variants: list[tuple[Solid, Solid]], look: Look, size: int) -> list[np.ndarray]:
+        """(N, K + EXTRA) each: what half the way from low to high adds to the columns, all seen from ``at``."""
+        both = ((self.form.drawn(at, size, *solid, table=look.table).columns for solid in variant) for variant in variants)
         return [(high - low) / 2 for low, high in both]
 
     def _problem(
-        self, image: np.ndarray, at: Placement, solid: tuple[Drawable, np.ndarray], light: np.ndarray, effects: list[np.ndarray],
+        self, image: np.ndarray, at: Placement, solid: Solid, light: np.ndarray, effects: list[np.ndarray],
         within: np.ndarray, look: Look, size: int,
     ) -> Problem:  # fmt: skip
         form = self.form
@@ -189,53 +186,43 @@ class Gauge:
         sharp = columns @ light
         jacobian = np.empty((len(image), PARAMETERS))
         fill_jacobian(
-            view.near,
-            view.face,
-            view.slope,
-            light,
-            look.table,
-            solid[1],
-            at.position,
-            at.scale * size,
-            at.perspective,
-            size,
-            SAMPLES,
-            jacobian,
-        )
+            view.near, view.face, view.slope, light, look.table, solid[1], at.position, at.scale * size, at.perspective, size, SAMPLES, jacobian
+        )  # fmt: skip
         own = np.stack([e @ light for e in effects], 1) if effects else np.zeros((len(image), 0))
         rows = look.blurred(np.concatenate([sharp[:, None], jacobian, columns, own], 1), size)
         made, jacobian, columns, own = np.split(rows, np.cumsum([1, PARAMETERS, columns.shape[1]]), 1)
         found = kinds(view, made[:, 0], light, look.table, solid[1])
         return Problem(
-            view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, hold_of(form, at), look
+            view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, held_now(form, at)
         )  # fmt: skip
 
     def suspect(self, picture: np.ndarray, refined: Refined) -> tuple[float, str | None, float]:
         """The dimension whose change, by a share of PROBES of the part's size, explains most of what is left over: (the share of the
-        misfit that it takes away, its name, the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a large change leaves is an outlier to them."""
+        misfit that it takes away, its name, the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a large
+        change leaves is an outlier to them."""
         size = min(len(picture), COARSEST)
         image, table = shrunk(picture, size).ravel(), refined.look.table
         unit = 0.02 * max(float(image.std()), 1e-3)
 
-        def misfit(solid: tuple[Drawable, np.ndarray]) -> float:
+        def misfit(solid: Solid) -> float:
             made = self.form.drawn(refined.at, size, *solid, table=table).columns @ refined.light
             return float(np.sqrt((image - made) ** 2 + unit**2).mean())
 
         base = misfit((self.form.item, self.form.hollow))
-        best, name_, by = base, None, 0.0
+        best, likely, by = base, None, 0.0
         for name in self.names:
             for offset in (sign * share * self.form.mesh.diagonal for share in PROBES for sign in (-1, 1)):
                 solid = self._probe(name, float(offset))
                 if solid is not None and (loss := misfit(solid)) < best:
-                    best, name_, by = loss, name, float(offset)
-        return 1 - best / base, name_, by
+                    best, likely, by = loss, name, float(offset)
+        return 1 - best / base, likely, by
 
     def _added(self, refined: Refined, name: str, offset: float) -> np.ndarray:
         """(N,) what a change of a dimension by ``offset`` mm adds to the picture."""
         view = self.form.drawn(refined.at, refined.view.size, *self._probe(name, offset), table=refined.look.table)
         return refined.look.blurred(view.columns @ refined.light, refined.view.size) - refined.made
 
-    def _probe(self, name: str, offset: float) -> tuple[Drawable, np.ndarray] | None:
+    def _probe(self, name: str, offset: float) -> Solid | None:
         key = (name, round(offset, 6))
         if key not in self.probes:
             nominal = self.form.part.nominal
@@ -249,15 +236,14 @@ class Gauge:
         """(mm, standard error, (N,) what it adds to the picture) of one dimension however far from its tolerance, from ``start`` mm beyond
         nominal, the part being built anew at each step. None where no such part fits the photograph clearly better."""
         form, image, size = self.form, picture.ravel(), len(picture)
-        sizes = {n: float(m + w * h) for n, m, w, h in zip(self.names, self.middle, refined.within, self.half, strict=True)}
-        sizes[name] = self.form.part.nominal[name] + start
+        sizes = {**form.part.nominal, **dict(zip(self.names, map(float, self.middle + refined.within * self.half), strict=True))}
+        sizes[name] = form.part.nominal[name] + start
         at, light, pixel = refined.at, refined.light, refined.at.mm_per_pixel(size)
         reach = max(STEP * pixel, 0.5 * float(self.half[self.names.index(name)]))
         limit, best = len(image) * _loss(refined.residual / refined.deviation) - WORTH, None
         for _ in range(PATIENCE):
             try:
-                solid = self.built({**form.part.nominal, **sizes})
-                variant = self.variant(name, sizes, reach)
+                solid, variant = self.built(sizes), self.both_ways(name, sizes, reach)
             except InputError:  # no such part can be built: the last that could be is the answer
                 break
             effects = self._effects(at, [variant], refined.look, size)
@@ -274,28 +260,29 @@ class Gauge:
                 break
         return best
 
-    def report(self, picture: np.ndarray, refined: Refined, suspect: tuple[float, str | None, float] | None = None) -> dict[str, Measured]:
-        """Every dimension that has a tolerance; the one that looks furthest out of it is measured to
-        the end where it is given as ``suspect``, and what it does to the picture then replaces its entry in ``refined.effects``."""
+    def report(
+        self, picture: np.ndarray, refined: Refined, suspect: tuple[float, str | None, float] | None = None
+    ) -> tuple[dict[str, Measured], dict[str, np.ndarray]]:
+        """Every dimension that has a tolerance; and {name: (N,) what it adds to the picture} of those out of it.
+
+        The one given as ``suspect`` is measured to the end, and is among the latter even where that leads nowhere.
+        """
         tells = TELLS * refined.at.mm_per_pixel(len(picture))
-        measured = None
+        measured, added = None, {}
         if suspect and suspect[0] > GAIN:
             measured = self.measure(picture, refined, *suspect[1:])
-            refined.effects[suspect[1]] = measured[2] if measured else self._added(refined, *suspect[1:])
+            added[suspect[1]] = measured[2] if measured else self._added(refined, *suspect[1:])
         result = {}
         for k, name in enumerate(self.names):
-            t = self.form.part.dimensions[name]
-            trust = self.trust.get(name, 1.0)
-            value, sigma = t.nominal + refined.free[k], trust * refined.free_sigma[k]
+            tolerance, trust = self.form.part.dimensions[name], self.trust.get(name, 1.0)
+            value, sigma = tolerance.nominal + refined.free[k], refined.free_sigma[k]
             if measured is not None and suspect[1] == name:
                 value, sigma, _ = measured
-                sigma *= trust
-            if not sigma <= max(tells, self.half[k]):
-                result[name] = Measured(None, t.nominal, t.plus, t.minus, None, None)
-                continue
-            ok = not max(t.low - value, value - t.high) > SURE * sigma
-            result[name] = Measured(round(float(value), 4), t.nominal, t.plus, t.minus, round(float(sigma), 4), ok)
-        return result
+            told = trust * sigma <= max(tells, self.half[k])
+            result[name] = Measured.of(tolerance, value if told else None, trust * sigma)
+            if result[name].ok is False:
+                added.setdefault(name, refined.effects[name])
+        return result, added
 
 
 def _loss(z: np.ndarray) -> float:
@@ -305,7 +292,7 @@ def _loss(z: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Weighted least squares over [pose (7), light (K + 3), dimensions (D)] about the present form."""
+    """Weighted least squares over [pose (7), light (K + EXTRA), dimensions (D)] about the present form."""
 
     view: Sheet
     made: np.ndarray
@@ -317,38 +304,37 @@ class Problem:
     dimensions: np.ndarray
     light: np.ndarray
     hold: tuple[np.ndarray, np.ndarray]
-    look: Look
 
-    def __post_init__(self) -> None:
-        z = self.residual / self.deviation
-        weight = 1 / (self.deviation**2 * (1 + (z / OUTLIER) ** 2))
-        rows = np.concatenate([self.jacobian, self.columns, self.dimensions], 1)
-        weighted = rows * weight[:, None]
-        left, right = rows.T @ weighted, weighted.T @ self.residual
+    @cached_property
+    def _weighted(self) -> np.ndarray:
+        weight = 1 / (self.deviation**2 * (1 + (self.residual / self.deviation / OUTLIER) ** 2))
+        return self._rows * weight[:, None]
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        return np.concatenate([self.jacobian, self.columns, self.dimensions], 1)
+
+    @cached_property
+    def _equations(self) -> tuple[np.ndarray, np.ndarray]:
+        """(Q, Q) and (Q,): with what is known of light and place, and nothing of the dimensions."""
+        left, right = self._rows.T @ self._weighted, self._weighted.T @ self.residual
         count = self.columns.shape[1]
-        at = slice(PARAMETERS, PARAMETERS + count)
-        level = max(abs(self.light[0]), 1e-3)
+        at, level = slice(PARAMETERS, PARAMETERS + count), max(abs(self.light[0]), 1e-3)
         prior = np.r_[1e-6, np.full(count - 1 - BACKGROUND, 1 / level**2), np.full(BACKGROUND, 1e-6)]
         left[at, at] += np.diag(prior)
         right[at] -= prior * self.light
         precision, off = self.hold
         left[range(PARAMETERS), range(PARAMETERS)] += precision
-        right[:PARAMETERS] -= np.where(precision < 1e11, precision, 0.0) * off
-        object.__setattr__(self, "left", left)
-        object.__setattr__(self, "right", right)
-        object.__setattr__(self, "scores", weighted * self.residual[:, None])
-
-    left: np.ndarray = None  # type: ignore[assignment]
-    right: np.ndarray = None  # type: ignore[assignment]
-    scores: np.ndarray = None  # type: ignore[assignment]
+        right[:PARAMETERS] -= precision * off
+        return left, right
 
     @property
     def first(self) -> int:
-        return len(self.left) - self.dimensions.shape[1]
+        return PARAMETERS + self.columns.shape[1]
 
     def solve(self, precision: np.ndarray, within: np.ndarray) -> np.ndarray:
         """The move of all parameters, each dimension held at 0 with its ``precision`` (D,) from ``within`` (D,)."""
-        left, right = self.left.copy(), self.right.copy()
+        left, right = (part.copy() for part in self._equations)
         left[range(self.first, len(left)), range(self.first, len(left))] += precision + 1e-9
         right[self.first :] -= precision * within
         return np.linalg.solve(left, right)
@@ -365,11 +351,11 @@ class Problem:
 
     def errors(self, precision: np.ndarray) -> np.ndarray:
         """(D,) standard errors: the sandwich of White (1980), scores summed over 5 x 5 pixels because neighbours err alike."""
-        left = self.left.copy()
+        left = self._equations[0].copy()
         left[range(self.first, len(left)), range(self.first, len(left))] += precision + 1e-9
         inverse = np.linalg.inv(left)[self.first :]
         size = self.view.size
-        own = self.scores @ inverse.T
+        own = (self._weighted * self.residual[:, None]) @ inverse.T
         near = uniform_filter(own.reshape(size, size, -1), (5, 5, 1), mode="constant").reshape(own.shape) * 25
         return np.sqrt(
             np.maximum(np.maximum(np.einsum("nd,nd->d", own, near), np.einsum("nd,nd->d", own, own)), np.diag(inverse[:, self.first :]))
@@ -386,15 +372,9 @@ class Problem:
         return value * half, sigma * half
 
 
-def hold_of(form: CadForm, at: Placement) -> tuple[np.ndarray, np.ndarray]:
+def held_now(form: CadForm, at: Placement) -> tuple[np.ndarray, np.ndarray]:
     """((7,) precisions, (7,) present distances from what the part file says), in the units of a likelihood."""
-    camera, reference = form.part.views.camera, form.reference
-    precision, off = np.full(PARAMETERS, 1e-6), np.zeros(PARAMETERS)
-    width = (-reference.position[2] if at.perspective else 1.0) / reference.scale
-    precision[3:5] = 1 / ((LOOSE + 0.6 * camera.offset) * width) ** 2
-    off[3:5] = at.position[:2] - reference.position[:2]
-    if not at.perspective:
-        precision[5] = 1e12
-    if at.perspective or not placed_elsewhere(form.part) or camera.field is not None:
-        precision[6] = 1e12
-    return precision, off
+    precision, anchor = held(form, at, 1.0)
+    off = np.zeros(PARAMETERS)
+    off[SHIFT] = at.position[:2] - anchor[SHIFT]
+    return np.where(precision > 0, precision, 1e-6), off

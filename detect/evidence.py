@@ -8,12 +8,13 @@ import numpy as np
 from scipy import ndimage
 
 from detect.compare import regions
-from detect.dimensions import Measured, Refined
+from detect.dimensions import Refined
+from detect.explain import by_votes
+from detect.inspection import region_record
 from detect.photographs import Photograph
 
 SMOOTH = 0.7  # px at 64: how far neighbours' evidence is pooled
 ALIKE = 0.3  # share of a region's residual that a dimension must explain to name it
-BORDER = 1  # px at 64: a picture's rim is not judged
 
 
 def evidence(refined: Refined) -> np.ndarray:
@@ -38,10 +39,11 @@ def misfit(refined: Refined) -> float:
 
 
 def named_regions(
-    anomaly: np.ndarray, level: float, refined: Refined, names: tuple[str, ...], features: np.ndarray, out: dict[str, tuple[str, ...]], photograph: Photograph
+    anomaly: np.ndarray, level: float, refined: Refined, names: tuple[str, ...], features: np.ndarray,
+    out: list[tuple[tuple[str, ...], np.ndarray]], photograph: Photograph,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The regions above ``level``, strongest first. ``features`` (m,) feature id of each triangle; ``out``: the sub-components of
-    each dimension that was found, or looks, out of tolerance."""
+    """The regions above ``level``, strongest first. ``features`` (m,) feature id of each triangle; ``out``: of each
+    dimension that was found, or looks, out of tolerance, its sub-components and (N,) what that adds to the picture."""
     view = refined.view
     middle = view.face[view.samples // 2 :: view.samples, view.samples // 2 :: view.samples]
     ids = np.where(middle >= 0, features[middle], 0)
@@ -49,45 +51,21 @@ def named_regions(
     found = []
     for region in regions(anomaly, min(level, 0.999 * float(anomaly.max()))):
         ys, xs = np.nonzero(region)
-        box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
-        found.append({
-            "feature": by_votes(region, anomaly, ids, names, _by_dimension(region, refined, out)),
-            "bbox": photograph.own_box(box),
-            "area_px": round(float(region.sum()) * photograph.scale**2, 1),
-            "score": round(float(anomaly[region].max()), 4),
-            "size_mm": [round((box[2] - box[0]) * pixel, 3), round((box[3] - box[1]) * pixel, 3)],
-            "deviation_mm": _height(region, refined, pixel),
-        })  # fmt: skip
+        record = region_record(region, anomaly, by_votes(region, anomaly, ids, names, _by_dimension(region, refined, out)), photograph)
+        size = [round((int(np.ptp(v)) + 1) * pixel, 3) for v in (xs, ys)]
+        found.append({**record, "size_mm": size, "deviation_mm": _height(region, refined, pixel)})
     return found
 
 
-def by_votes(region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray, names: tuple[str, ...], among: tuple[str, ...] = ()) -> str | None:
-    """The sub-component that the region speaks for most: evidence on it and beside it, over the root of its size in view.
-
-    A notch is a small thing whose defect shows on what surrounds it; without the root the largest neighbour would always win.
-    ``among`` leaves the choice to these, where there are any.
-    """
-    weight = anomaly * ndimage.binary_dilation(region, iterations=1)
-    votes = {}
-    for feature in np.unique(ids[ids > 0]):
-        own = ids == feature
-        votes[int(feature)] = float(weight[ndimage.binary_dilation(own, iterations=1)].sum()) / np.sqrt(own.sum())
-    if among:
-        votes = {f: v for f, v in votes.items() if names[f - 1] in among}
-    if not votes or max(votes.values()) <= 0:
-        return among[-1] if among else None
-    return names[max(votes, key=votes.get) - 1]
-
-
-def _by_dimension(region: np.ndarray, refined: Refined, out: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _by_dimension(region: np.ndarray, refined: Refined, out: list[tuple[tuple[str, ...], np.ndarray]]) -> tuple[str, ...]:
     """The sub-components of the dimension out of tolerance whose change looks most like what is left over here."""
     mask = ndimage.binary_dilation(region, iterations=2).ravel()
     left = refined.residual[mask] / refined.deviation[mask]
     best, share = (), ALIKE
-    for name, features in out.items():
+    for features, added in out:
         if not features:
             continue
-        effect = refined.effects[name][mask] / refined.deviation[mask]
+        effect = added[mask] / refined.deviation[mask]
         alike = float(left @ effect) ** 2 / max(float(left @ left) * float(effect @ effect), 1e-12)
         if alike > share:
             best, share = features, alike
@@ -115,7 +93,3 @@ def _height(region: np.ndarray, refined: Refined, pixel: float) -> float | None:
     if gone.any() and (gone & (short <= 1.5)).any():
         return round(-float(short[gone].max()) * pixel, 3)
     return None
-
-
-def out_of_tolerance(measured: dict[str, Measured]) -> list[str]:
-    return [name for name, m in measured.items() if m.ok is False]

@@ -1,4 +1,5 @@
-"""Which sub-component a region lies on: the feature ids of the nearest rendered view, until the CAD form gives the exact ones."""
+"""Which sub-component a region lies on: a vote over feature ids. A learned form has those of its nearest rendered view,
+the CAD form those of the fitted one."""
 
 from __future__ import annotations
 
@@ -29,18 +30,26 @@ class Namer:
         return truth(self.item, self.run.scene(view), self.run.config.size).feature
 
     def name(self, region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray) -> str | None:
-        """The sub-component that the region speaks for most: residual on it and beside it, over the root of its size in view.
+        """The sub-component that the region speaks for most."""
+        return by_votes(region, anomaly, ids, self.names)
 
-        A notch is a small thing whose defect shows on what surrounds it; without the root the largest neighbour would always win.
-        """
-        weight = anomaly * ndimage.binary_dilation(region, iterations=1)
-        votes = {}
-        for feature in np.unique(ids[ids > 0]):
-            own = ids == feature
-            votes[int(feature)] = float(weight[ndimage.binary_dilation(own, iterations=1)].sum()) / np.sqrt(own.sum())
-        if not votes or max(votes.values()) <= 0:
-            return None
-        return self.names[max(votes, key=votes.get) - 1]
+
+def by_votes(region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray, names: tuple[str, ...], among: tuple[str, ...] = ()) -> str | None:
+    """The sub-component that the region speaks for most: anomaly on it and beside it, over the root of its size in view.
+
+    A notch is a small thing whose defect shows on what surrounds it; without the root the largest neighbour would always win.
+    ``ids`` (S, S): feature id in each pixel, 0 behind the part; ``among`` leaves the choice to these names, where there are any.
+    """
+    weight = anomaly * ndimage.binary_dilation(region, iterations=1)
+    votes = {}
+    for feature in np.unique(ids[ids > 0]):
+        own = ids == feature
+        votes[int(feature)] = float(weight[ndimage.binary_dilation(own, iterations=1)].sum()) / np.sqrt(own.sum())
+    if among:
+        votes = {f: v for f, v in votes.items() if names[f - 1] in among}
+    if not votes or max(votes.values()) <= 0:
+        return among[-1] if among else None
+    return names[max(votes, key=votes.get) - 1]
 
 
 @torch.no_grad()

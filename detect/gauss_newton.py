@@ -123,28 +123,42 @@ def normal_equations(jacobian, columns, residual, weight, left, right):  # pragm
 
 
 @njit(cache=True, nogil=True)
+def mean_loss(made, image, sigma):  # pragma: no cover - compiled
+    """Of residuals that count as sqrt(r^2 + sigma^2), less sigma."""
+    loss = 0.0
+    for p in range(len(made)):
+        loss += np.sqrt((made[p] - image[p]) ** 2 + sigma * sigma) - sigma
+    return loss / len(made)
+
+
+@njit(cache=True, nogil=True)
+def add_priors(left, right, ridge, light, hold, anchor, position, scale):  # pragma: no cover - compiled
+    """To the normal equations: the light's ``ridge``, and each parameter held to its ``anchor``."""
+    for k in range(len(ridge)):
+        left[PARAMETERS + k, PARAMETERS + k] += ridge[k]
+        right[PARAMETERS + k] -= ridge[k] * light[k]
+    now = (0.0, 0.0, 0.0, position[0], position[1], np.log(-position[2]), np.log(scale))
+    for k in range(PARAMETERS):
+        left[k, k] += hold[k]
+        if 0.0 < hold[k] < FIXED:
+            right[k] -= hold[k] * (now[k] - anchor[k])
+
+
+@njit(cache=True, nogil=True)
+def damped_step(left, right, damping):  # pragma: no cover - compiled
+    """The move of all parameters, Marquardt's damping on the pose's; no turn beyond LONGEST_TURN."""
+    damped = left.copy()
+    for k in range(PARAMETERS):
+        damped[k, k] = damped[k, k] * (1 + damping) + 1e-12
+    move = np.linalg.solve(damped, right)
+    length = np.sqrt(move[0] ** 2 + move[1] ** 2 + move[2] ** 2)
+    return move * min(1.0, LONGEST_TURN / max(length, 1e-300))
+
+
+@njit(cache=True, nogil=True)
 def descend_pose(
-    corners,
-    normals,
-    pivot,
-    turn,
-    position,
-    scale,
-    perspective,
-    image,
-    size,
-    samples,
-    table,
-    hollow,
-    ridge,
-    hold,
-    anchor,
-    light,
-    steps,
-    sigma,
-    soft,
-    path,
-):  # pragma: no cover - compiled
+    corners, normals, pivot, turn, position, scale, perspective, image, size, samples, table, hollow, ridge, hold, anchor, light, steps, sigma, soft, path
+):  # pragma: no cover - compiled  # fmt: skip
     """From one start to the nearest pose. Returns (loss, turn, position, scale, light) of the best.
 
     ``image`` (N,) linear light; ``hold`` (7,) precision with which each parameter is held at ``anchor`` (7,), FIXED for not at all
@@ -152,10 +166,11 @@ def descend_pose(
     halves to ``sigma``: large misfits pull at first, then they are outliers. ``path`` (steps + 1, 14): loss, turn, position and
     scale before each step, NaN once it stopped.
     """
-    count, fine = table.shape[2], size * samples
-    slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((size * size, count + 6)), np.zeros(size * size)
-    made, weight, jacobian = np.empty(size * size), np.empty(size * size), np.zeros((size * size, 7))
-    left, right = np.zeros((count + 13, count + 13)), np.zeros(count + 13)
+    pixels, fine = size * size, size * samples
+    slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((pixels, len(ridge))), np.zeros(pixels)
+    made, weight, jacobian = np.empty(pixels), np.empty(pixels), np.zeros((pixels, PARAMETERS))
+    unknown = PARAMETERS + len(ridge)
+    left, right = np.zeros((unknown, unknown)), np.zeros(unknown)
     near, face, w1, w2 = np.empty((fine, fine)), np.empty((fine, fine), np.int32), np.empty((fine, fine)), np.empty((fine, fine))
     best, damping = 1e300, 1e-3
     best_turn, best_position, best_scale, best_light = turn.copy(), position.copy(), scale, light.copy()
@@ -172,10 +187,7 @@ def descend_pose(
             light[0] = 1.0
         solve_light(columns, image, ridge, now, 2 if known else 4, light, made, weight)
         known = True
-        loss = 0.0
-        for p in range(size * size):
-            loss += np.sqrt((made[p] - image[p]) ** 2 + sigma * sigma) - sigma
-        loss /= size * size
+        loss = mean_loss(made, image, sigma)
         path[step, 0] = loss
         path[step, 1:10] = turn.copy().reshape(9)
         path[step, 10:13] = position
@@ -188,26 +200,13 @@ def descend_pose(
                 break
             fill_jacobian(near, face, slope, light, table, hollow, position, scale * size, perspective, size, samples, jacobian)
             normal_equations(jacobian, columns, image - made, weight, left, right)
-            for k in range(count + 6):
-                left[7 + k, 7 + k] += ridge[k]
-                right[7 + k] -= ridge[k] * light[k]
-            off = (0.0, 0.0, 0.0, position[0], position[1], np.log(-position[2]), np.log(scale))
-            for k in range(7):
-                left[k, k] += hold[k]
-                if 0.0 < hold[k] < FIXED:
-                    right[k] -= hold[k] * (off[k] - anchor[k])
+            add_priors(left, right, ridge, light, hold, anchor, position, scale)
         else:
             damping = max(8 * damping, 1e-2)
             light = best_light.copy()
             if step == steps or damping > 100:
                 break
-        damped = left.copy()
-        for k in range(7):
-            damped[k, k] = damped[k, k] * (1 + damping) + 1e-12
-        move = np.linalg.solve(damped, right)
-        length = np.sqrt(move[0] ** 2 + move[1] ** 2 + move[2] ** 2)
-        if length > LONGEST_TURN:
-            move *= LONGEST_TURN / length
+        move = damped_step(left, right, damping)
         turn = turned(move[:3]) @ best_turn
         position = best_position.copy()
         position[0] += move[3]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from detect.dimensions import SURE
+from cad.part import Tolerance
+from detect.dimensions import Measured
 from detect.inspection import Inspection
 
 
@@ -54,13 +55,9 @@ def _dimensions(inspections: Sequence[Inspection]) -> dict[str, Any]:
     for name in dict.fromkeys(n for i in inspections for n in i.dimensions):
         seen = [i.dimensions[name] for i in inspections if name in i.dimensions]
         told = [d for d in seen if d["value"] is not None]
-        first = seen[0]
-        if not told:
-            joined[name] = {**first, "value": None, "sigma": None, "ok": None}
-            continue
-        weights = np.array([1 / max(d["sigma"], 1e-6) ** 2 for d in told])
-        value = float(weights @ [d["value"] for d in told] / weights.sum())
-        sigma = float(weights.sum() ** -0.5)
-        beyond = max(first["nominal"] - first["minus"] - value, value - first["nominal"] - first["plus"])
-        joined[name] = {**first, "value": round(value, 4), "sigma": round(sigma, 4), "ok": not beyond > SURE * sigma}
+        tolerance, value, sigma = Tolerance(*(seen[0][k] for k in ("nominal", "plus", "minus"))), None, None
+        if told:
+            weights = np.array([1 / max(d["sigma"], 1e-6) ** 2 for d in told])
+            value, sigma = weights @ [d["value"] for d in told] / weights.sum(), weights.sum() ** -0.5
+        joined[name] = Measured.of(tolerance, value, sigma).json()
     return joined

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ FORMAT = 1
 CHUNK = 16  # images projected at a time
 ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
 CALIBRATION = "calibration.json"
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class Detector:
         began = time.perf_counter()
         if self.device.type != "cpu":
             return replace(self._project(pixels), seconds=time.perf_counter() - began)
-        with _one_thread_each() as pool:
+        with one_thread_each() as pool:
             parts = list(pool.map(self._project, pixels[:, None]))
         return Projection(
             torch.cat([p.forms for p in parts]),
@@ -235,10 +237,8 @@ class Detector:
         Raises InputError where the run is not calibrated.
         """
         if self.calibration is None:
-            raise InputError(
-                self.run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {self.run.folder}"
-            )
-        for chunk in _chunks(photographs):
+            raise not_calibrated(self.run.folder)
+        for chunk in chunks(photographs):
             pixels = np.stack([p.pixels for p in chunk])
             projection = self.project(pixels)
             maps = self.calibration.noise.maps(projection.residuals)
@@ -264,7 +264,7 @@ class Detector:
         if verdict != "pass":
             ids = self.namer.ids(view)
             level = min(self.calibration.level, float(anomaly.max()) * 0.999)
-            found = [_region(r, anomaly, self.namer.name(r, anomaly, ids), photograph) for r in regions(anomaly, level)]
+            found = [region_record(r, anomaly, self.namer.name(r, anomaly, ids), photograph) for r in regions(anomaly, level)]
         return Inspection(
             str(photograph.path),
             score,
@@ -280,7 +280,8 @@ class Detector:
         )
 
 
-def _region(region: np.ndarray, anomaly: np.ndarray, name: str | None, photograph: Photograph) -> dict[str, Any]:
+def region_record(region: np.ndarray, anomaly: np.ndarray, name: str | None, photograph: Photograph) -> dict[str, Any]:
+    """What an Inspection says of a region (S, S) bool; no millimetres yet."""
     ys, xs = np.nonzero(region)
     box = photograph.own_box((int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1))
     return {
@@ -310,7 +311,7 @@ def _joined(found: list[Residuals]) -> Residuals:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
+def one_thread_each() -> Iterator[ThreadPoolExecutor]:
     """A pool of as many threads as torch has, each of which computes with one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -321,7 +322,8 @@ def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 
-def _chunks(photographs: Sequence[Photograph]) -> Iterable[Sequence[Photograph]]:
+def chunks(photographs: Sequence[Photograph]) -> Iterator[Sequence[Photograph]]:
+    """As many at a time as are projected together."""
     for start in range(0, len(photographs), CHUNK):
         yield photographs[start : start + CHUNK]
 
@@ -341,33 +343,46 @@ def run_id(run: Run) -> str:
     return fingerprint(sha256(run.folder / "model.safetensors"))
 
 
-def save_calibration(run: Run, calibration: Calibration, path: Path | None = None) -> Path:
-    """Into the run folder, or another ``path``."""
+def not_calibrated(folder: Path) -> InputError:
+    return InputError(folder, "is not calibrated", wanted=CALIBRATION, step=_calibrate(folder))
+
+
+def _calibrate(folder: Path) -> str:
+    return f"detect calibrate GOOD_FOLDER --run {folder}"
+
+
+def save_calibration(run: Any, calibration: Any, path: Path | None = None) -> Path:
+    """Of either form, into the run folder, or another ``path``."""
     write_json(path or run.folder / CALIBRATION, calibration.json())
     return path or run.folder / CALIBRATION
 
 
 def load_calibration(run: Run, path: Path | None = None) -> Calibration:
     """Raises InputError where the run has none, or one of other weights or of a newer format."""
-    path = path or run.folder / CALIBRATION
+    return read_calibration(run.folder, path, Calibration.of, newest=FORMAT, own=run_id(run), other="other weights")
+
+
+def read_calibration(
+    folder: Path, path: Path | None, of: Callable[[dict[str, Any]], C], *, newest: int, own: str, other: str, form: str | None = None
+) -> C:
+    """What ``of`` makes of the folder's calibration, or of the one at ``path``. ``own``: the id that it must bear, else it belongs to
+    ``other``; ``form``: the one that it must name. Raises InputError for one that is missing, damaged, newer or another's."""
+    path = path or folder / CALIBRATION
     if not path.exists():
-        raise InputError(run.folder, "is not calibrated", wanted=CALIBRATION, step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
+        raise not_calibrated(folder)
     data = read_json(path, "a calibration")
     if not isinstance(data, dict) or not isinstance(data.get("format"), int):
-        raise InputError(path, "has no format number", wanted="a calibration", step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
-    if data["format"] > FORMAT:
-        raise InputError(path, f"found format {data['format']}", wanted=f"at most {FORMAT}", step="use a newer formspect")
-    if data.get("run") != run_id(run):
-        raise InputError(path, "belongs to other weights than the run's", step=f"detect calibrate GOOD_FOLDER --run {run.folder}")
+        raise InputError(path, "has no format number", wanted="a calibration", step=_calibrate(folder))
+    if data["format"] > newest:
+        raise InputError(path, f"found format {data['format']}", wanted=f"at most {newest}", step="use a newer formspect")
+    if form is not None and data.get("form") != form:
+        raise InputError(path, f"is no calibration of a {form} form", wanted="a calibration", step=_calibrate(folder))
+    if data.get("run") != own:
+        raise InputError(path, f"belongs to {other} than the run's", step=_calibrate(folder))
     try:
-        return Calibration.of(data)
+        return of(data)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            path,
-            f"is damaged: {type(error).__name__} {error}",
-            wanted="a calibration",
-            step=f"detect calibrate GOOD_FOLDER --run {run.folder}",
-        ) from None
+        raise InputError(path, f"is damaged: {type(error).__name__} {error}", wanted="a calibration", step=_calibrate(folder)) from None
 
 
 def write_lines(path: Path, inspections: Iterable[Inspection]) -> None:

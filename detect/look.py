@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from synth.scene import within
+from train import reflectance
 from train.residual_noise import FLOOR
 from train.shading import Sheet
 
@@ -77,22 +78,14 @@ def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.
 
 def _maps(grid: int, direction: np.ndarray, powers: tuple[float, ...]) -> np.ndarray:
     """(grid, grid, len(powers)) float32."""
-    cosine = np.clip(_grid(grid) @ direction, 0, None)
-    return np.stack([cosine**p for p in powers], 1).reshape(grid, grid, -1).astype(np.float32)
-
-
-def _grid(grid: int) -> np.ndarray:
-    """(grid * grid, 3) unit normals at the nodes of a map."""
-    nodes = np.linspace(-1, 1, grid)
-    x, y = (v.ravel() for v in np.meshgrid(nodes, nodes, indexing="ij"))
-    reach = np.maximum(np.sqrt(x**2 + y**2), 1)
-    return np.stack([x / reach, y / reach, np.sqrt(np.maximum(0, 1 - (x**2 + y**2) / reach**2))], 1)
+    cosine = np.clip(reflectance.normals(grid)[0] @ direction, 0, None)
+    return np.stack([cosine**p for p in powers], 2).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
 def _lobes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(DIRECTIONS * len(SHARPNESS), CELLS ** 2) float32 lobes, their squares, and (CELLS ** 2, 3) the cells' normals."""
-    normals = _grid(CELLS)
+    normals = reflectance.normals(CELLS)[0].reshape(-1, 3)
     cosines = np.clip(normals @ _DIRECTIONS.T, 0, None)
     lobes = np.stack([cosines[:, d] ** p for d in range(DIRECTIONS) for p in SHARPNESS]).astype(np.float32)
     return lobes, lobes**2, normals

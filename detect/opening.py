@@ -32,5 +32,4 @@ def open_detector(
 
 def save_calibration(detector: AnyDetector, path: Path | None = None) -> Path:
     """Of a calibrated detector, into its run folder or another ``path``."""
-    saver = cad_detector.save_calibration if isinstance(detector, CadDetector) else inspection.save_calibration
-    return saver(detector.run, detector.calibration, path)
+    return inspection.save_calibration(detector.run, detector.calibration, path)

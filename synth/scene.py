@@ -98,10 +98,15 @@ def random_rotation(ranges: str | Turn, rng: np.random.Generator) -> np.ndarray:
     if not isinstance(ranges, Turn):
         four = rng.normal(size=4)
         return four / np.linalg.norm(four)
-    upright = between(np.asarray(ranges.axis), np.array([0.0, 0.0, 1.0]))
-    spin = about(np.array([0.0, 0.0, 1.0]), np.radians(rng.uniform(*ranges.spin)))
-    across, tilt = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(*ranges.tilt))
-    return product(about(np.array([np.cos(across), np.sin(across), 0.0]), tilt), product(spin, upright))
+    spin, across, tilt = np.radians(rng.uniform(*ranges.spin)), rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(*ranges.tilt))
+    return spun_and_tilted(ranges.axis, spin, across, tilt)
+
+
+def spun_and_tilted(axis: Vector, spin: float, across: float, tilt: float) -> np.ndarray:
+    """(4,) the turn that faces ``axis`` to the camera, spins by ``spin`` about it, and tilts by ``tilt`` about the direction ``across`` in
+    the image's plane; radians."""
+    upright, view = between(np.asarray(axis), np.array([0.0, 0.0, 1.0])), np.array([0.0, 0.0, 1.0])
+    return product(about(np.array([np.cos(across), np.sin(across), 0.0]), tilt), product(about(view, spin), upright))
 
 
 def within(direction: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:

@@ -24,20 +24,21 @@ from cad.errors import InputError
 from cad.files import fingerprint, read_json, whole, write, write_json
 from cad.mesh import Mesh
 from cad.part import Part, parse
-from cad.reading import read_yaml
 from synth.raycast import Drawable, linear
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Scene
+from train import runs
+from train.images import LUMA
 from train.pose_index import PoseIndex, build_index
 from train.reflectance import basis
 from train.residual_noise import ResidualNoise, hollows, kinds
+from train.runs import is_done, remove_run
 from train.shading import Placement, Sheet, lit, sheet
 from train.symmetry import Symmetries, measured
 
 FORMAT = 1
 COARSER = 2.5  # the descent's mesh against the part's own: chords of about diagonal / 1000
 SAMPLES = 2  # rays a pixel are its square
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, of linear light here
 NOISE_VIEWS = 96
 CAD_SIZE, SMALLEST, LARGEST = 128, 32, 1024  # px: by default, and what is taken
 
@@ -121,7 +122,7 @@ def placed_elsewhere(part: Part) -> bool:
 
 def luminance(images: np.ndarray) -> np.ndarray:
     """(..., H, W, 3) uint8 sRGB -> (..., H, W) float64 linear light in [0, 1]."""
-    return linear(images / 255.0) @ GREY
+    return linear(images / 255.0) @ np.array(LUMA)
 
 
 def placement_of(scene: Scene, pivot: np.ndarray) -> Placement:
@@ -191,22 +192,10 @@ def check_size(size: int) -> int:
 def fit_form(folder: str | Path, part: Part, wanted: dict[str, Any], *, replace_other: bool = False) -> dict[str, Any] | None:
     """Builds and saves the form that ``wanted`` says; None where it is there. Another run in the folder raises InputError, or with
     ``replace_other`` is removed."""
-    from train.runs import remove_run
-
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        found = read_config(folder)
-        if found is not None and {k: found.get(k) for k in wanted} == wanted:
-            return None
-        if not replace_other:
-            known = found is not None or (folder / "config.yaml").exists()
-            raise InputError(
-                folder,
-                "holds another run" if known else "is not empty and holds no run",
-                wanted="a new or empty folder",
-                step="choose another with -o" + (", or replace it with --force" if known else ""),
-            )
-        remove_run(folder)
+    if is_done(folder, wanted, "holds another run", replace=replace_other):
+        return None
+    remove_run(folder)  # what a training that was stopped left there
     form, facts = build_form(part, wanted["size"], seed=wanted["seed"])
     save_form(folder, form, wanted, facts)
     return facts
@@ -254,10 +243,5 @@ def open_form(folder: str | Path, config: dict[str, Any]) -> CadForm:
 
 def read_config(folder: Path) -> dict[str, Any] | None:
     """The folder's config where it is a CAD form's; None where it is something else's."""
-    if not (folder / "config.yaml").is_file():
-        return None
-    try:
-        found = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
-    except InputError as error:
-        raise error.inside(folder / "config.yaml") from None
+    found = runs.read_config(folder) if (folder / "config.yaml").is_file() else None
     return found if isinstance(found, dict) and found.get("form") == "cad" else None

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+GREY = np.array(LUMA, np.float32)
 
 
 def grey(images: np.ndarray) -> np.ndarray:

@@ -12,13 +12,14 @@ from torch import Tensor
 from cad.part import Part
 from cad.views import Turn
 from synth.raycast import Drawable
-from synth.scene import about, between, matrix, product
+from synth.scene import matrix, spun_and_tilted
 from train.shading import Placement, sheet
 
 THUMB = 16  # px of a template
 LIGHTS = 6  # its columns: the first reflectance maps, one for hollows and one for the background
 POSES = 6000
 FILL = 0.8  # of a template's width, where it shows the part's box and not the whole image
+STEPS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 10.0)  # degrees between neighbours, of a part file's spin and tilt
 CANDIDATES = 400  # nearest poses among which unlike ones are picked
 
 
@@ -95,21 +96,14 @@ def rotations(ranges: str | Turn, count: int) -> Iterator[np.ndarray]:
             r, rest, angle = np.sqrt(s / count), np.sqrt(1 - s / count), 2 * np.pi * s
             yield np.array([r * np.sin(angle / phi), r * np.cos(angle / phi), rest * np.sin(angle / psi), rest * np.cos(angle / psi)])
         return
-    upright = between(np.asarray(ranges.axis), np.array([0.0, 0.0, 1.0]))
-    step = _even_step(ranges, count)
-    for tilt in np.linspace(*ranges.tilt, max(1, int(np.ceil((ranges.tilt[1] - ranges.tilt[0]) / step)) + 1)):
-        round_ = max(1, int(np.ceil(360 * abs(np.sin(np.radians(tilt))) / step)))
-        for across in 2 * np.pi * np.arange(round_) / round_:
+    step = next((s for s in STEPS[:-1] if sum(_rounds(ranges, s).values()) * (np.ptp(ranges.spin) / s + 1) <= count), STEPS[-1])
+    for tilt, around in _rounds(ranges, step).items():
+        for across in 2 * np.pi * np.arange(around) / around:
             for spin in np.arange(ranges.spin[0], ranges.spin[1] + 0.5 * step, step):
-                turn = product(about(np.array([0.0, 0.0, 1.0]), np.radians(spin)), upright)
-                yield product(about(np.array([np.cos(across), np.sin(across), 0.0]), np.radians(tilt)), turn)
+                yield spun_and_tilted(ranges.axis, np.radians(spin), across, np.radians(tilt))
 
 
-def _even_step(ranges: Turn, count: int) -> float:
-    """Degrees between neighbours such that at most about ``count`` fit, and no finer than 2."""
-    for step in (2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 10.0):
-        tilts = np.linspace(*ranges.tilt, max(1, int(np.ceil((ranges.tilt[1] - ranges.tilt[0]) / step)) + 1))
-        rounds = sum(max(1, int(np.ceil(360 * abs(np.sin(np.radians(t))) / step))) for t in tilts)
-        if rounds * ((ranges.spin[1] - ranges.spin[0]) / step + 1) <= count:
-            break
-    return step
+def _rounds(ranges: Turn, step: float) -> dict[float, int]:
+    """Each tilt, ``step`` degrees apart or less, and the number of directions across which it is to be tilted."""
+    tilts = np.linspace(*ranges.tilt, max(1, int(np.ceil(np.ptp(ranges.tilt) / step)) + 1))
+    return {float(t): max(1, int(np.ceil(360 * abs(np.sin(np.radians(t))) / step))) for t in tilts}

@@ -19,9 +19,10 @@ DRAWS = 3000
 NOMINAL = 0.5  # share of the maps that the part file's own light and surface make
 
 
-def normals() -> tuple[np.ndarray, np.ndarray]:
-    """(G, G, 3) unit normals that face the camera at the nodes [nx, ny], and (G, G) bool: inside the disc; outside, its rim's."""
-    nodes = np.linspace(-1, 1, GRID)
+def normals(grid: int = GRID) -> tuple[np.ndarray, np.ndarray]:
+    """(G, G, 3) unit normals that face the camera at the ``grid`` x ``grid`` nodes [nx, ny], and (G, G) bool: inside the disc; outside,
+    its rim's."""
+    nodes = np.linspace(-1, 1, grid)
     x, y = np.meshgrid(nodes, nodes, indexing="ij")
     reach = np.sqrt(x**2 + y**2)
     x, y = x / np.maximum(reach, 1), y / np.maximum(reach, 1)

@@ -84,22 +84,7 @@ class RunFolder:
 
     def is_done(self, *, replace: bool = False) -> bool:
         """Whether it holds the finished run of this very config and data. Another's raises InputError, or with ``replace`` is removed."""
-        if not (self.path / "config.yaml").exists():
-            if self.path.exists() and any(self.path.iterdir()) and not (self.path / "checkpoint.json").exists():
-                raise InputError(self.path, "is not empty and holds no run", wanted="a new or empty folder", step="choose another with -o")
-            return False
-        found = _read_config(self.path)
-        if isinstance(found, dict) and {k: found.get(k) for k in self.wanted} == self.wanted:
-            return True
-        if replace:
-            remove_run(self.path)
-            return False
-        raise InputError(
-            self.path,
-            "holds a run of another config or dataset",
-            wanted="a new folder",
-            step="choose another with -o, or replace it with --force",
-        )
+        return is_done(self.path, self.wanted, "holds a run of another config or dataset", replace=replace)
 
     def resume(self, state: Checkpoint, blank: Callable[..., Progress]) -> Progress:
         """Loads the checkpoint into ``state`` where there is one of the same config and data; else a blank Progress."""
@@ -171,6 +156,22 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
 
+def is_done(folder: Path, wanted: dict[str, Any], other: str, *, replace: bool) -> bool:
+    """Whether the folder holds the finished run that is ``wanted``, of whatever form. Another's raises InputError that says ``other``,
+    or with ``replace`` is removed; what is no run always raises."""
+    if not (folder / "config.yaml").exists():
+        if folder.exists() and any(folder.iterdir()) and not (folder / "checkpoint.json").exists():
+            raise InputError(folder, "is not empty and holds no run", wanted="a new or empty folder", step="choose another with -o")
+        return False
+    found = read_config(folder)
+    if isinstance(found, dict) and {k: found.get(k) for k in wanted} == wanted:
+        return True
+    if not replace:
+        raise InputError(folder, other, wanted="a new folder", step="choose another with -o, or replace it with --force")
+    remove_run(folder)
+    return False
+
+
 def remove_run(folder: Path) -> None:
     """Removes a run, finished or not. Raises InputError where the folder holds anything else."""
     if folder.exists() and any(folder.iterdir()) and not ((folder / "config.yaml").exists() or (folder / "checkpoint.json").exists()):
@@ -188,7 +189,7 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(folder, "no finished run here (no config.yaml)", wanted="a run folder", step="make one: train fit DATASET")
-    saved = _read_config(folder)
+    saved = read_config(folder)
     if not isinstance(saved, dict) or not isinstance(saved.get("format"), int):
         raise InputError(folder / "config.yaml", "has no format number", wanted="a run's config")
     if saved["format"] > FORMAT:
@@ -223,7 +224,8 @@ def open_run(folder: str | Path) -> Run:
     )
 
 
-def _read_config(folder: Path) -> Any:
+def read_config(folder: Path) -> Any:
+    """What the folder's config.yaml says. Raises InputError where it is no YAML."""
     try:
         return read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
     except InputError as error:

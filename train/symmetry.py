@@ -9,7 +9,7 @@ import numpy as np
 
 from cad.mesh import Mesh
 from synth.raycast import Drawable
-from synth.scene import about, matrix
+from synth.scene import about, matrix, random_rotation
 from train.pose_index import PoseIndex, box_of
 from train.shading import Placement, lit, sheet
 
@@ -61,7 +61,7 @@ def measured(
             found.append(np.abs(made - picture).mean())
         return float(np.mean(found))
 
-    unrelated = float(np.median([loss(matrix(_random(rng)), 0, POSES) for _ in range(12)]))
+    unrelated = float(np.median([loss(matrix(random_rotation("any", rng)), 0, POSES) for _ in range(12)]))
     turns, losses = [], []
     for turn in _candidates(mesh):
         if loss(turn, 0, 2) > 1.5 * ALIKE * unrelated:  # two views are enough to rule most out
@@ -93,8 +93,3 @@ def _candidates(mesh: Mesh) -> list[np.ndarray]:
         if all(abs(axis @ a) < 0.999 for a in axes):
             axes.append(axis)
     return [matrix(about(axis, np.radians(angle))) for axis in axes for angle in np.arange(STEP, 360, STEP)]
-
-
-def _random(rng: np.random.Generator) -> np.ndarray:
-    four = rng.normal(size=4)
-    return four / np.linalg.norm(four)
