@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cad.expressions import LARGEST
+
+WIDEST, ANGLE = 149.0, 30.0  # degrees across a perspective image: at most, and by default
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -44,16 +46,30 @@ class Turn(Strict):
     tilt: Range = (0.0, 0.0)
 
 
+def _or_range(high: float) -> object:
+    """A number above 0 and at most ``high``, or a range of them."""
+
+    def checked(value: object) -> object:
+        numbers = value if isinstance(value, (list, tuple)) else (value,)
+        fit = all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v <= high for v in numbers)
+        if not fit or (numbers is value and not (len(numbers) == 2 and numbers[0] <= numbers[1])):
+            raise ValueError(f"wanted a number above 0 and at most {high:g}, or a range [from, to] of such numbers")
+        return tuple(numbers) if numbers is value else value
+
+    return Annotated[float | tuple[float, float], BeforeValidator(checked)]
+
+
 class Camera(Strict):
-    """Looks along -Z. Orthographic: ``field`` mm across the image. Perspective: ``angle`` degrees across it.
+    """Looks along -Z. Orthographic: ``field`` mm across the image. Perspective: ``angle`` degrees across it. Either may be a range:
+    where within it the camera is, is not known.
 
     ``fill``: the part's larger extent as a share of the image (perspective, or orthographic without ``field``);
     ``offset``: how far the part's middle may lie from the image's, as a share of its width.
     """
 
     projection: Literal["orthographic", "perspective"] = "orthographic"
-    field: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
-    angle: Annotated[float, Field(gt=0, lt=150)] | None = None
+    field: _or_range(LARGEST) | None = None
+    angle: _or_range(WIDEST) | None = None
     fill: Range | None = None
     offset: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
@@ -68,6 +84,20 @@ class Camera(Strict):
         if self.fill is not None and not 0 < self.fill[0] <= self.fill[1] <= 1.5:
             raise ValueError("fill is a share of the image: wanted 0 < low <= high <= 1.5")
         return self
+
+    @property
+    def perspective(self) -> bool:
+        return self.projection == "perspective"
+
+    @property
+    def angles(self) -> tuple[float, float]:
+        """Degrees across a perspective image, from and to."""
+        return self.angle if isinstance(self.angle, tuple) else (self.angle or ANGLE,) * 2
+
+    @property
+    def fields(self) -> tuple[float, float] | None:
+        """mm across an orthographic image, from and to; None where the part's own size sets it."""
+        return self.field if isinstance(self.field, tuple) or self.field is None else (self.field,) * 2
 
 
 class Light(Strict):

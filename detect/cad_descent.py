@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,10 +17,10 @@ from train.symmetry import turned_about
 
 COARSE = 32  # px, where starts are told apart
 STARTS, BATCH = 12, 4
-FINALISTS, SECOND = 2, 2
+FINALISTS, SECOND = 2, 3
 KNOWN = 64  # px at most, where turns are told apart once the light is known
 SIGMA = 0.03  # of the image's contrast: a residual below it is noise, above it counts by its size
-APART = 4.0  # degrees between finalists
+APART, UNLIKE = 4.0, 12.0  # degrees between finalists, and between second chances
 LOOSE = 0.02  # of the image's width: how well its middle is known where the part file says that the part is there
 
 
@@ -107,23 +107,18 @@ class Search:
         others = self._descended(picture, others, COARSE, 6, 0.2, trace, "turned by a near-symmetry")
         return sorted(found + others, key=lambda f: f.loss)
 
-    def again(self, picture: Pyramid, at: Placement, decode: Callable[[Placement, int], np.ndarray], trace: list[Step] | None) -> list[Fit]:
-        """Second chances of a form that leaves too much over: all near-symmetric turns of ``at`` under the light that is now known,
-        the best SECOND of them descended at the photograph's own size. ``decode`` (placement, px) -> (px * px,) draws in that light.
+    def turned(self, at: Placement) -> list[Placement]:
+        """``at`` under every approximate symmetry of the part."""
+        return [turned_about(at, turn, self.form.corners) for turn in self.form.symmetries.approximate]
 
-        A wrong turn about a near-symmetry changes little of the picture: while the light is free too, shadows and gloss outweigh it.
-        """
-        turns, size = self.form.symmetries.approximate, max(picture.levels)
-        level = min(size, KNOWN)
-        losses, places = [], []
-        for turn in turns:
-            other = turned_about(at, turn, self.form.corners)
-            off = decode(other, level) / picture.contrast - picture.levels[level]
-            losses.append(float(np.sqrt(off**2 + SIGMA**2).mean()))
-            places.append(other)
-        best = [places[k] for k in np.argsort(losses, kind="stable")[:SECOND]]
+    def again(self, picture: Pyramid, places: Sequence[Placement], losses: Sequence[float], trace: list[Step] | None) -> list[Fit]:
+        """Second chances: of ``places`` the SECOND unlike ones of the least ``losses``, descended at the photograph's own size."""
+        best: list[Placement] = []
+        for k in np.argsort(losses, kind="stable"):
+            if len(best) < SECOND and all(self.form.symmetries.angle(places[k].turn, b.turn) > UNLIKE for b in best):
+                best.append(places[k])
         starts = [Fit(place, np.zeros(len(self.ridge)), np.inf, 0) for place in best]
-        return self._descended(picture, starts, size, 10, 0.4, trace, "turned, the light known")
+        return self._descended(picture, starts, max(picture.levels), 10, 0.4, trace, "turned, the lamps known")
 
     def _descended(
         self, picture: Pyramid, starts: Sequence[Fit], size: int, steps: int, soft: float, trace: list[Step] | None, name: str
@@ -167,7 +162,9 @@ def held(form: CadForm, at: Placement, weight: float) -> tuple[np.ndarray, np.nd
     width = (-reference.position[2] if at.perspective else 1.0) / reference.scale
     hold[SHIFT] = weight / ((LOOSE + 0.6 * camera.offset) * width) ** 2
     hold[DISTANCE] = 0.0 if at.perspective else FIXED
-    hold[SCALE] = FIXED if at.perspective or camera.field is not None else 0.0
+    scales = camera.fields or (1.0, 1.0) if not at.perspective else tuple(np.tan(np.radians(a) / 2) for a in camera.angles)
+    unsure = np.log(scales[1] / scales[0]) / np.sqrt(12)  # a range's standard deviation
+    hold[SCALE] = weight / unsure**2 if unsure > 0 else FIXED if at.perspective or camera.fields else 0.0
     return hold, anchor
 
 
@@ -177,10 +174,11 @@ def _in_box(at: Placement, own: np.ndarray, box: np.ndarray, form: CadForm) -> P
     position, scale = at.position.copy(), at.scale
     if at.perspective:
         position[2] /= larger
-    elif camera.field is None:
+    elif camera.fields is None:
         scale *= larger
     else:
-        larger = 1.0
+        larger = float(np.clip(larger, *(1 / (field * scale) for field in camera.fields[::-1])))
+        scale *= larger
     away = -position[2] if at.perspective else 1.0
     position[:2] = (box[:2] - own[:2] * larger) * away / scale
     return replace(at, position=position, scale=scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from detect.evidence import evidence, misfit, named_regions, score_of
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
 from detect.photographs import Photograph
 from synth.raycast import srgb
-from train.cad_form import CadForm, luminance, thinned
+from train.cad_form import LENS, CadForm, luminance, thinned
+from train.lens import Lens
 from train.residual_noise import ResidualNoise
-from train.shading import Placement
 
-FORMAT = 1
+FORMAT = 2
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
-CONTENT = 0.6  # the quantile of good parts' scores above which second chances are sought
+CONTENT = 0.75  # the quantile of good parts' terms above which second chances are sought
 LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
 TERM = 0.97  # quantile of good parts that a term of the score is measured in
 TRUSTED = 0.95  # share of good parts whose dimensions must not look out by more than 1.645 standard errors
@@ -46,7 +46,7 @@ class CadRun:
 @dataclass(frozen=True, eq=False)
 class CadCalibration:
     """What good images look like: their scores, their residuals by kind of pixel, the scale of each of a score's terms, the pixel level
-    of a region, the coarse loss and the score at which a search ends, the misfit of a good fit, and how far the dimensions' standard
+    of a region, the coarse loss and the terms at which a search ends, the misfit of a good fit, and how far the dimensions' standard
     errors are to be trusted."""
 
     conformal: Conformal
@@ -54,7 +54,7 @@ class CadCalibration:
     terms: tuple[float, float]
     level: float
     enough: float
-    content: float
+    content: tuple[float, float]
     misfit: float
     trust: dict[str, float]
     run: str
@@ -64,13 +64,13 @@ class CadCalibration:
         return {
             "format": FORMAT, "form": "cad", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
             "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
-            "terms": list(self.terms), "level": self.level, "enough": self.enough, "content": self.content, "misfit": self.misfit, "trust": self.trust, "noise": self.noise.json(), "images": self.images,
+            "terms": list(self.terms), "level": self.level, "enough": self.enough, "content": list(self.content), "misfit": self.misfit, "trust": self.trust, "noise": self.noise.json(), "images": self.images,
         }  # fmt: skip
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> CadCalibration:
         return cls(
-            Conformal(np.asarray(data["scores"], float), data["alpha"]), ResidualNoise.from_json(data["noise"]), (float(data["terms"][0]), float(data["terms"][1])), data["level"], data["enough"], data["content"],
+            Conformal(np.asarray(data["scores"], float), data["alpha"]), ResidualNoise.from_json(data["noise"]), (float(data["terms"][0]), float(data["terms"][1])), data["level"], data["enough"], (float(data["content"][0]), float(data["content"][1])),
             data["misfit"], data["trust"], data["run"], data["images"],
         )  # fmt: skip
 
@@ -106,12 +106,17 @@ class CadDetector:
     def name(self) -> str:
         return self.run.folder.name
 
+    @property
+    def lens(self) -> Lens | None:
+        """What photographs are to be straightened by."""
+        return self.form.lens
+
     def use(
         self,
         calibration: CadCalibration | None,
         noise: ResidualNoise | None = None,
         enough: float | None = None,
-        content: float | None = None,
+        content: tuple[float, float] | None = None,
     ) -> None:
         """From now on as ``calibration`` says; without one, by the form's own ``noise`` and from all starts."""
         self.calibration = calibration
@@ -121,37 +126,39 @@ class CadDetector:
         self.gauge = Gauge(self.form, noise, calibration.trust if calibration else None)
         self.search = Search(self.form, enough=enough)
 
-    def project(self, pixels: np.ndarray, trace: list[Step] | None = None) -> Found:
-        """(S, S, 3) uint8 -> the nearest good form."""
+    def project(self, pixels: np.ndarray, trace: list[Step] | None = None, each: Callable = map) -> Found:
+        """(S, S, 3) uint8 -> the nearest good form. ``each`` maps over poses: a pool's, where cores are idle."""
         began = time.perf_counter()
         picture = luminance(pixels)
         stages: list[Step] = [] if trace is None else trace
         pyramid = Pyramid.of(picture)
         fits = self.search(pyramid, stages)
-        candidates = [self.gauge(picture, fits[0])]
-        if self.content is None or score_of(evidence(candidates[0])) > self.content:  # suspects get the full budget
-            first = candidates[0]
-
-            def decode(at: Placement, size: int) -> np.ndarray:
-                return self.form.drawn(at, size, table=first.look.table).columns @ first.light
-
-            others = [*fits[1:], *self.search.again(pyramid, first.at, decode, stages)]
-            losses = self.gauge.compared(picture, [fits[0], *others], first.look)
-            near = [f for f, loss in sorted(zip(others, losses[1:], strict=True), key=lambda pair: pair[1]) if loss <= losses[0] + ALIKE]
-            candidates = sorted([first, *(self.gauge(picture, f) for f in near[:2])], key=lambda r: r.loss)
+        first = self.gauge(picture, fits[0])
+        candidates, suspect = [first], self.gauge.suspect(picture, first)
+        if (
+            self.content is None or score_of(evidence(first)) > self.content[0] or suspect[0] > self.content[1]
+        ):  # suspects get the full budget
+            places = self.search.turned(first.at)
+            others = [*fits[1:], *self.search.again(pyramid, places, self.gauge.compared(picture, first, places, each), stages)]
+            unlike = [f for k, f in enumerate(others) if all(self.form.symmetries.angle(f.at.turn, o.at.turn) > APART for o in others[:k])]
+            candidates = sorted([first, *each(lambda f: self.gauge(picture, f), unlike)], key=lambda r: r.loss)
         refined = candidates[0]
         rivals = [
             c for c in candidates[1:] if c.loss <= refined.loss + ALIKE and self.form.symmetries.angle(c.at.turn, refined.at.turn) > APART
         ]
         other = min(rivals, key=lambda r: score_of(evidence(r)), default=None)
         steps = int(sum(np.isfinite(s.path[:, 0]).sum() for s in stages))
-        return Found(fits[0], refined, evidence(refined), other, self.gauge.suspect(picture, refined), steps, time.perf_counter() - began)
+        suspect = suspect if refined is first else self.gauge.suspect(picture, refined)
+        return Found(fits[0], refined, evidence(refined), other, suspect, steps, time.perf_counter() - began)
 
     def projected(self, photographs: Sequence[Photograph]) -> list[Found]:
         """All of them, on all cores."""
         began = time.perf_counter()
         with one_thread_each() as pool, threadpool_limits(1):
-            found = list(pool.map(lambda p: self.project(p.pixels), photographs))
+            if len(photographs) == 1:
+                found = [self.project(photographs[0].pixels, each=pool.map)]
+            else:
+                found = list(pool.map(lambda p: self.project(p.pixels), photographs))
         return [replace(f, seconds=(time.perf_counter() - began) / len(found)) for f in found]
 
     def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> CadCalibration:
@@ -159,14 +166,16 @@ class CadDetector:
         check_alpha(alpha, len(photographs))
         sample = [photographs[k] for k in np.unique(np.linspace(0, len(photographs) - 1, SAMPLED).astype(int))]
         with progress(len(sample) + len(photographs), "calibrating", "images") as advance:
-            self.use(None)
+            self.use(None, content=(np.inf, np.inf))
             first = [f for part in chunks(sample) for f in self._told(part, advance)]
             rows = [(f.refined.found, f.refined.residual, f.refined.look.floor) for f in first]
             noise = ResidualNoise.of(*thinned(*map(list, zip(*rows, strict=True))), self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
-            self.use(None, noise, enough)
             again = [replace(f.refined, deviation=noise.deviation(f.refined.found, f.refined.look.floor)) for f in first]
-            content = float(np.quantile([score_of(evidence(r)) for r in again], CONTENT))
+            content = (
+                float(np.quantile([score_of(evidence(r)) for r in again], CONTENT)),
+                float(np.quantile([f.suspect[0] for f in first], CONTENT)),
+            )
             self.use(None, noise, enough, content)
             all_ = [_lighter(f) for part in chunks(photographs) for f in self._told(part, advance)]
         raw = np.array([terms_of(f) for f in all_])
@@ -263,9 +272,11 @@ def _lighter(found: Found) -> Found:
 
 def run_id(run: CadRun) -> str:
     """Changes whenever the form does: a calibration holds for this one alone."""
-    return fingerprint([sha256(run.folder / n) for n in ("form.safetensors", "noise.json", "part.yaml")])
+    return fingerprint([sha256(run.folder / n) for n in ("form.safetensors", "noise.json", "part.yaml", LENS) if (run.folder / n).exists()])
 
 
 def load_calibration(run: CadRun, path: Path | None = None) -> CadCalibration:
     """Raises InputError where the run has none, or one of another form or of a newer format."""
-    return read_calibration(run.folder, path, CadCalibration.of, newest=FORMAT, own=run_id(run), other="another form", form="cad")
+    return read_calibration(
+        run.folder, path, CadCalibration.of, newest=FORMAT, oldest=FORMAT, own=run_id(run), other="another form", form="cad"
+    )

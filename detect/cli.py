@@ -50,7 +50,7 @@ def calibrate(good: Path, run_folder: Path | None, alpha: float, steps: int | No
     folder = _run_folder(run_folder)
     settings = replace(Settings(), **{k: v for k, v in (("steps", steps), ("starts", starts)) if v is not None})
     detector = open_detector(folder, calibrated=False, device=device, settings=settings)
-    calibration = detector.calibrate(read_all(find_images(good), detector.size), alpha)
+    calibration = detector.calibrate(read_all(find_images(good), detector.size, detector.lens), alpha)
     path = save_calibration(detector)
     facts = {
         "run": str(folder),
@@ -95,11 +95,11 @@ def inspect(
     from cad.files import whole
     from detect.group import fused
     from detect.opening import open_detector
-    from detect.photographs import read
+    from detect.photographs import read_all
     from detect.pictures import overlay
 
     detector = open_detector(_run_folder(run_folder), device=device)
-    photographs = [read(path, detector.size) for path in images]
+    photographs = read_all(images, detector.size, detector.lens)
     if trace is not None:
         from detect.trace import write_trace
 
@@ -176,7 +176,7 @@ def validate(folder: Path, run_folder: Path | None, output: Path, recalibrate: b
     check_layout(folder)
     detector = open_detector(_run_folder(run_folder), device=device, calibrated=not recalibrate)
     if recalibrate:
-        detector.calibrate(read_all(find_images(folder / "calibrate" / "good"), detector.size), alpha)
+        detector.calibrate(read_all(find_images(folder / "calibrate" / "good"), detector.size, detector.lens), alpha)
         save_calibration(detector)
     figures = write_validation(inspect_all(detector, folder), output)
     rows = [

@@ -6,6 +6,7 @@ are first held within their tolerances (a good form is a part in tolerance); the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +16,9 @@ from scipy.ndimage import uniform_filter
 
 from cad.errors import InputError
 from cad.part import Tolerance
-from detect.cad_descent import Fit, held, shrunk
-from detect.gauss_newton import PARAMETERS, SHIFT, fill_jacobian, turned
+from detect.cad_descent import KNOWN, Fit, held, shrunk
+from detect.gauss_newton import FIXED, PARAMETERS, SCALE, SHIFT, fill_jacobian, turned
+from detect.lamps import Lamps
 from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
 from train.cad_form import SAMPLES, CadForm
@@ -32,6 +34,7 @@ STEP = 0.3  # px: by which a dimension is moved to see what it does
 PATIENCE = 8
 PROBES = (0.02, 0.035, 0.05, 0.07, 0.1)  # of the part's size: changes of a dimension that a suspect photograph is tried with
 COARSEST, GAIN = 64, 0.01  # px at which they are tried, and the share of the misfit that one must take away
+ROUGH = 9.0  # degrees between the lamps that poses are compared under
 WORTH = 8.0  # by which such a change must lower the misfit, summed over pixels
 
 
@@ -131,7 +134,7 @@ class Gauge:
         image, size = picture.ravel(), len(picture)
         at, form = fit.at, self.form
         nominal = (form.item, form.hollow)
-        look, light = self.look(image, at, size)
+        look, light = self.look(picture, at)
         effects = self._effects(at, self.variants, look, size)
         offsets = self.start / np.maximum(self.half, 1e-12)
         within = np.zeros(len(offsets))
@@ -147,33 +150,55 @@ class Gauge:
         seen = dict(zip(self.names, problem.dimensions.T, strict=True))
         return Refined(at, light, within, free, sigma, problem.made, problem.residual, problem.deviation, problem.found, view, look, seen)
 
-    def compared(self, picture: np.ndarray, fits: list[Fit], look: Look) -> list[float]:
-        """Each fit's loss under one look, with nominal dimensions: what it takes to rank them."""
-        image, size, form, losses = picture.ravel(), len(picture), self.form, []
-        for fit in fits:
-            view = form.drawn(fit.at, size, table=look.table)
-            light, made, _ = lit(view, image)
-            deviation = self.noise.deviation(kinds(view, made, light, look.table, form.hollow), look.floor)
-            off = (image - look.blurred(made, size)) / deviation
-            losses.append(float(np.mean(np.log(deviation))) + _loss(off))
-        return losses
+    def compared(self, picture: np.ndarray, first: Refined, places: list[Placement], each: Callable = map) -> list[float]:
+        """Each place's loss at KNOWN px under the highlights of ``first``, with a lamp of its own and nominal dimensions: what it takes
+        to rank them.
 
-    def look(self, image: np.ndarray, at: Placement, size: int) -> tuple[Look, np.ndarray]:
+        A wrong turn about a near-symmetry changes little of the picture, and the shadows that another turn would cast are not
+        seen from the first: each has to be asked for its own.
+        """
+        size, form, table = min(KNOWN, len(picture)), self.form, first.look.table
+        small = shrunk(picture, size)
+        image = small.ravel()
+        view = form.drawn(first.at, size)
+        floor, made = grain(image, view), lit(view, image)[1]
+        hints = with_lobes(finer(form.table), view, image - made, np.ones(len(image)))[1]
+        tried = Lamps(form, small, first.at, form.table, np.concatenate([hints, first.look.lamps])).likely(ROUGH)
+
+        def loss(at: Placement) -> float:
+            lamps = Lamps(form, small, at, table, hints).quick(tried)
+            seen = form.drawn(at, size, table=table, lamps=lamps)
+            light, made, _ = lit(seen, image, rounds=4)
+            deviation = self.noise.deviation(kinds(seen, made, light, table, form.hollow), floor)
+            return float(np.mean(np.log(deviation))) + _loss((image - made) / deviation)
+
+        return list(each(loss, places))
+
+    def look(self, picture: np.ndarray, at: Placement) -> tuple[Look, np.ndarray]:
         """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
-        form = self.form
-        view = form.drawn(at, size)
+        form, image, size = self.form, picture.ravel(), len(picture)
+        floor, lamps, table = None, np.empty((0, 3)), form.table
+        for _ in range(2):  # a highlight can hide a shadow, and a shadow a highlight
+            view = form.drawn(at, size, lamps=lamps)
+            light, made, _ = lit(view, image)
+            floor = grain(image, view) if floor is None else floor
+            deviation = self.noise.deviation(kinds(view, made, light, form.table, form.hollow), floor)
+            weight = 1 / (deviation**2 * np.maximum(1, np.abs(image - made) / (10 * deviation)))
+            table, hints = with_lobes(finer(form.table), view, image - made, weight)
+            if len(lamps):
+                break
+            lamps = Lamps(form, picture, at, table, hints).found()
+            if not len(lamps):
+                break
+        view = form.drawn(at, size, table=table, lamps=lamps)
         light, made, _ = lit(view, image)
-        floor = grain(image, view)
-        deviation = self.noise.deviation(kinds(view, made, light, form.table, form.hollow), floor)
-        weight = 1 / (deviation**2 * np.maximum(1, np.abs(image - made) / (10 * deviation)))
-        table = with_lobes(finer(form.table), view, image - made, weight)
-        view = form.drawn(at, size, table=table)
-        light, made, _ = lit(view, image)
-        return Look(table, blur_of(made, image, size), floor), light
+        return Look(table, lamps, blur_of(made, image, size), floor), light
 
     def _effects(self, at: Placement, variants: list[tuple[Solid, Solid]], look: Look, size: int) -> list[np.ndarray]:
         """(N, K + EXTRA) each: what half the way from low to high adds to the columns, all seen from ``at``."""
-        both = ((self.form.drawn(at, size, *solid, table=look.table).columns for solid in variant) for variant in variants)
+        both = (
+            (self.form.drawn(at, size, *solid, table=look.table, lamps=look.lamps).columns for solid in variant) for variant in variants
+        )
         return [(high - low) / 2 for low, high in both]
 
     def _problem(
@@ -181,12 +206,12 @@ class Gauge:
         within: np.ndarray, look: Look, size: int,
     ) -> Problem:  # fmt: skip
         form = self.form
-        view = form.drawn(at, size, *solid, table=look.table)
+        view = form.drawn(at, size, *solid, table=look.table, lamps=look.lamps)
         columns = view.columns + sum(w * e for w, e in zip(within, effects, strict=True))
         sharp = columns @ light
         jacobian = np.empty((len(image), PARAMETERS))
         fill_jacobian(
-            view.near, view.face, view.slope, light, look.table, solid[1], at.position, at.scale * size, at.perspective, size, SAMPLES, jacobian
+            view.near, view.face, view.slope, light, view.dark(light), look.table, solid[1], at.position, at.scale * size, at.perspective, size, SAMPLES, jacobian
         )  # fmt: skip
         own = np.stack([e @ light for e in effects], 1) if effects else np.zeros((len(image), 0))
         rows = look.blurred(np.concatenate([sharp[:, None], jacobian, columns, own], 1), size)
@@ -201,11 +226,11 @@ class Gauge:
         misfit that it takes away, its name, the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a large
         change leaves is an outlier to them."""
         size = min(len(picture), COARSEST)
-        image, table = shrunk(picture, size).ravel(), refined.look.table
+        image, look = shrunk(picture, size).ravel(), refined.look
         unit = 0.02 * max(float(image.std()), 1e-3)
 
         def misfit(solid: Solid) -> float:
-            made = self.form.drawn(refined.at, size, *solid, table=table).columns @ refined.light
+            made = self.form.drawn(refined.at, size, *solid, table=look.table, lamps=look.lamps).columns @ refined.light
             return float(np.sqrt((image - made) ** 2 + unit**2).mean())
 
         base = misfit((self.form.item, self.form.hollow))
@@ -219,7 +244,9 @@ class Gauge:
 
     def _added(self, refined: Refined, name: str, offset: float) -> np.ndarray:
         """(N,) what a change of a dimension by ``offset`` mm adds to the picture."""
-        view = self.form.drawn(refined.at, refined.view.size, *self._probe(name, offset), table=refined.look.table)
+        view = self.form.drawn(
+            refined.at, refined.view.size, *self._probe(name, offset), table=refined.look.table, lamps=refined.look.lamps
+        )
         return refined.look.blurred(view.columns @ refined.light, refined.view.size) - refined.made
 
     def _probe(self, name: str, offset: float) -> Solid | None:
@@ -305,6 +332,12 @@ class Problem:
     light: np.ndarray
     hold: tuple[np.ndarray, np.ndarray]
 
+    @property
+    def behind(self) -> slice:
+        """The columns of the background."""
+        end = self.columns.shape[1] - len(self.view.lost)
+        return slice(end - BACKGROUND, end)
+
     @cached_property
     def _weighted(self) -> np.ndarray:
         weight = 1 / (self.deviation**2 * (1 + (self.residual / self.deviation / OUTLIER) ** 2))
@@ -320,7 +353,8 @@ class Problem:
         left, right = self._rows.T @ self._weighted, self._weighted.T @ self.residual
         count = self.columns.shape[1]
         at, level = slice(PARAMETERS, PARAMETERS + count), max(abs(self.light[0]), 1e-3)
-        prior = np.r_[1e-6, np.full(count - 1 - BACKGROUND, 1 / level**2), np.full(BACKGROUND, 1e-6)]
+        prior = np.full(count, 1 / level**2)
+        prior[0] = prior[self.behind] = 1e-6
         left[at, at] += np.diag(prior)
         right[at] -= prior * self.light
         precision, off = self.hold
@@ -377,4 +411,5 @@ def held_now(form: CadForm, at: Placement) -> tuple[np.ndarray, np.ndarray]:
     precision, anchor = held(form, at, 1.0)
     off = np.zeros(PARAMETERS)
     off[SHIFT] = at.position[:2] - anchor[SHIFT]
+    off[SCALE] = np.log(at.scale) - anchor[SCALE] if 0 < precision[SCALE] < FIXED else 0.0
     return np.where(precision > 0, precision, 1e-6), off

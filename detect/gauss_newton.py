@@ -31,8 +31,13 @@ def turned(by):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def fill_jacobian(near, face, slope, light, table, hollow, position, scale, perspective, size, samples, out):  # pragma: no cover - compiled
-    """``out`` (N, 7): derivatives of the picture ``columns @ light`` by the PARAMETERS; ``scale`` px per mm (or focal length in px)."""
+def fill_jacobian(
+    near, face, slope, light, dark, table, hollow, position, scale, perspective, size, samples, out
+):  # pragma: no cover - compiled
+    """``out`` (N, 7): derivatives of the picture ``columns @ light`` by the PARAMETERS; ``scale`` px per mm (or focal length in px).
+
+    ``dark`` (F, F): what cast shadows add, taken to move with the surface that they lie on.
+    """
     count, grid, fine = table.shape[2], table.shape[0], size * samples
     half, share, middle = 0.5 * (grid - 1), 1.0 / (samples * samples), 0.5 * size
     lit = np.zeros((grid, grid))
@@ -55,6 +60,7 @@ def fill_jacobian(near, face, slope, light, table, hollow, position, scale, pers
             value[j, i] = (
                 (1 - fx) * low + fx * high + hidden * (light[count] + slope[j, i, 0] * light[count + 1] + slope[j, i, 1] * light[count + 2])
             )
+            value[j, i] += dark[j, i]
             by_x[j, i] = (high - low) * half + hidden * light[count + 1]
             by_y[j, i] = (
                 (1 - fx) * (lit[ix, iy + 1] - lit[ix, iy]) + fx * (lit[ix + 1, iy + 1] - lit[ix + 1, iy])
@@ -168,7 +174,7 @@ def descend_pose(
     """
     pixels, fine = size * size, size * samples
     slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((pixels, len(ridge))), np.zeros(pixels)
-    made, weight, jacobian = np.empty(pixels), np.empty(pixels), np.zeros((pixels, PARAMETERS))
+    made, weight, jacobian, dark = np.empty(pixels), np.empty(pixels), np.zeros((pixels, PARAMETERS)), np.zeros((fine, fine))
     unknown = PARAMETERS + len(ridge)
     left, right = np.zeros((unknown, unknown)), np.zeros(unknown)
     near, face, w1, w2 = np.empty((fine, fine)), np.empty((fine, fine), np.int32), np.empty((fine, fine)), np.empty((fine, fine))
@@ -198,7 +204,7 @@ def descend_pose(
             damping = max(0.3 * damping, 1e-5)
             if step == steps or (gain < 2e-3 * loss and now <= 1.01 * sigma):
                 break
-            fill_jacobian(near, face, slope, light, table, hollow, position, scale * size, perspective, size, samples, jacobian)
+            fill_jacobian(near, face, slope, light, dark, table, hollow, position, scale * size, perspective, size, samples, jacobian)
             normal_equations(jacobian, columns, image - made, weight, left, right)
             add_priors(left, right, ridge, light, hold, anchor, position, scale)
         else:

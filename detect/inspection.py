@@ -136,6 +136,8 @@ class Detector:
         codes = run.bank.codes.to(self.device)
         self.mean, self.spread = codes.mean(0), codes.std(0) + 1e-3
 
+    lens = None  # learned forms know no camera
+
     @property
     def size(self) -> int:
         return self.run.config.size
@@ -363,10 +365,19 @@ def load_calibration(run: Run, path: Path | None = None) -> Calibration:
 
 
 def read_calibration(
-    folder: Path, path: Path | None, of: Callable[[dict[str, Any]], C], *, newest: int, own: str, other: str, form: str | None = None
+    folder: Path,
+    path: Path | None,
+    of: Callable[[dict[str, Any]], C],
+    *,
+    newest: int,
+    own: str,
+    other: str,
+    form: str | None = None,
+    oldest: int = 1,
 ) -> C:
     """What ``of`` makes of the folder's calibration, or of the one at ``path``. ``own``: the id that it must bear, else it belongs to
-    ``other``; ``form``: the one that it must name. Raises InputError for one that is missing, damaged, newer or another's."""
+    ``other``; ``form``: the one that it must name. Raises InputError for one that is missing, damaged, newer, older than ``oldest`` or
+    another's."""
     path = path or folder / CALIBRATION
     if not path.exists():
         raise not_calibrated(folder)
@@ -375,6 +386,8 @@ def read_calibration(
         raise InputError(path, "has no format number", wanted="a calibration", step=_calibrate(folder))
     if data["format"] > newest:
         raise InputError(path, f"found format {data['format']}", wanted=f"at most {newest}", step="use a newer formspect")
+    if data["format"] < oldest:
+        raise InputError(path, f"found format {data['format']}, of an older formspect", wanted=f"{oldest}", step=_calibrate(folder))
     if form is not None and data.get("form") != form:
         raise InputError(path, f"is no calibration of a {form} form", wanted="a calibration", step=_calibrate(folder))
     if data.get("run") != own:

@@ -1,4 +1,4 @@
-"""What a photograph's light and camera are like beyond the form's own basis: highlights, blur, grain. None of it is a defect."""
+"""What a photograph's light and camera are like beyond the form's own basis: highlights, cast shadows, blur, grain. None of it is a defect."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from scipy.ndimage import gaussian_filter
 
 from synth.scene import within
 from train import reflectance
+from train.cast_shadows import lamp_frame
 from train.residual_noise import FLOOR
 from train.shading import Sheet
 
 DIRECTIONS, CELLS = 200, 51  # of lobes that are tried, and of normals a side that residuals are gathered by
 SHARPNESS = (6.0, 20.0, 60.0, 200.0, 600.0)  # exponents of a highlight's lobe
 LOBES = 3
+AIMS = (2.0, 1.0, 0.5, 0.25)  # degrees by which a lobe is moved to see whether it fits better
 WORTH = 0.03  # of the weighted squares left over: a lobe that explains less is none
 BLURS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4)  # px, standard deviations
 FINE = 2  # the extended table's nodes a node of the form's
@@ -23,10 +25,11 @@ FINE = 2  # the extended table's nodes a node of the form's
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """``table`` (G', G', K') float32: the form's reflectance maps and the photograph's highlights; ``blur`` px; ``floor`` (N,) the
-    variance that the photograph's own grain leaves at each pixel."""
+    """``table`` (G', G', K') float32: the form's reflectance maps and the photograph's highlights; ``lamps`` (L, 3) whose shadows fall
+    on the part; ``blur`` px; ``floor`` (N,) the variance that the photograph's own grain leaves at each pixel."""
 
     table: np.ndarray
+    lamps: np.ndarray
     blur: float
     floor: np.ndarray
 
@@ -48,8 +51,8 @@ def finer(table: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(columns[low] * (1 - share) + columns[low + 1] * share, 0, 1))
 
 
-def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """``table`` and up to LOBES highlights that the ``residual`` (N,) shows: greedily the direction and sharpness of a Phong lobe that
+def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``table`` and up to LOBES highlights that the ``residual`` (N,) shows, and (L, 3) the lamps that they mirror: greedily the direction and sharpness of a Phong lobe that
     explains most of it (matching pursuit, Mallat and Zhang 1993). A lobe is bright only, where a bump has a dark side too."""
     lobes, squared, normals = _lobes()
     n, s = view.size, view.samples
@@ -57,7 +60,8 @@ def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.
     slope = view.slope.reshape(n, s, n, s, 2).mean((1, 3)).reshape(-1, 2)[inside]
     node = np.clip(np.rint((slope + 1) * 0.5 * (CELLS - 1)).astype(int), 0, CELLS - 1)
     cell = node[:, 0] * CELLS + node[:, 1]
-    left, own = residual[inside].copy(), weight[inside]
+    left, own, lamps = residual[inside].copy(), weight[inside], []
+    facing = np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))])
     squares = squared @ np.bincount(cell, own, CELLS**2).astype(np.float32)
     for _ in range(LOBES):
         total, pull = float(own @ left**2), np.bincount(cell, own * left, CELLS**2)
@@ -69,11 +73,30 @@ def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.
         direction, sharpness = _DIRECTIONS[best // len(SHARPNESS)], best % len(SHARPNESS)
         near = np.clip(pull, 0, None) * (normals @ direction > np.cos(np.radians(10)))  # between the directions that were tried
         direction = near @ normals if near.sum() > 0 else direction
-        direction = direction / np.linalg.norm(direction)
+        direction, shape, height = _aimed(direction / np.linalg.norm(direction), SHARPNESS[sharpness], facing, own, left)
         powers = SHARPNESS[max(0, sharpness - 1) : sharpness + 2]
         table = np.concatenate([table, _maps(len(table), direction, powers)], 2)
-        left -= along[best] / squares[best] * lobes[best][cell]
-    return np.ascontiguousarray(table)
+        lamps.append(2 * direction[2] * direction - [0.0, 0.0, 1.0])
+        left -= height * shape
+    return np.ascontiguousarray(table), np.array(lamps).reshape(-1, 3)
+
+
+def _aimed(
+    direction: np.ndarray, power: float, normals: np.ndarray, weight: np.ndarray, left: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The direction near ``direction`` whose lobe explains most of ``left`` (n,), this lobe (n,), and how bright it is."""
+    for angle in np.radians(AIMS):
+        for _ in range(3):
+            across = lamp_frame(direction)[:2]
+            around = np.stack([direction, *(direction + angle * s for s in (across[0], -across[0], across[1], -across[1]))])
+            around /= np.linalg.norm(around, axis=1, keepdims=True)
+            shapes = np.clip(normals @ around.T, 0, None) ** power
+            along, squares = shapes.T @ (weight * left), (shapes**2).T @ weight
+            best = int(np.argmax(np.where(along > 0, along**2 / np.maximum(squares, 1e-9), 0.0)))
+            direction = around[best]
+            if best == 0:
+                break
+    return direction, shapes[:, best], float(along[best] / max(squares[best], 1e-9))
 
 
 def _maps(grid: int, direction: np.ndarray, powers: tuple[float, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cad.errors import InputError
 from train.images import resized
+from train.lens import Lens
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 SMALLEST, LONGEST, LARGEST = 16, 20_000, 100_000_000  # px a side; px a side, for it is padded to a square; px in all
@@ -22,13 +23,15 @@ SMALLEST, LONGEST, LARGEST = 16, 20_000, 100_000_000  # px a side; px a side, fo
 class Photograph:
     """``pixels`` (S, S, 3) uint8: the whole photograph, its shorter side padded with the border's median colour, resized.
 
-    Pixel (x, y) of it lies at ``(x, y) * scale - offset`` in the photograph's own pixels, of which it has ``width`` x ``height``.
+    Pixel (x, y) of it lies at ``(x, y) * scale - offset`` in the photograph's own pixels, of which it has ``width`` x ``height``; where it
+    was straightened, at ``lens.source((x, y) * scale)``.
     """
 
     path: Path
     pixels: np.ndarray
     width: int
     height: int
+    lens: Lens | None = None
 
     @property
     def scale(self) -> float:
@@ -41,12 +44,21 @@ class Photograph:
 
     def own_box(self, box: tuple[int, int, int, int]) -> list[int]:
         """(x0, y0, x1, y1) of ``pixels`` -> the photograph's own pixels, clipped to it."""
-        (dx, dy), limits = self.offset, (self.width, self.height) * 2
-        return [int(np.clip(round(v * self.scale - d), 0, m)) for v, d, m in zip(box, (dx, dy) * 2, limits, strict=True)]
+        limits, corners = (self.width, self.height) * 2, np.array(box, float) * self.scale
+        if self.lens is None:
+            corners -= self.offset * 2
+        else:
+            x0, y0, x1, y1 = corners
+            around = self.lens.source(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]))
+            corners = np.r_[around.min(0), around.max(0)]
+        return [int(np.clip(round(v), 0, m)) for v, m in zip(corners.tolist(), limits, strict=True)]
 
 
-def read(path: str | Path, size: int) -> Photograph:
-    """8- and 16-bit, grey, palette, RGBA (over black) and EXIF-rotated files alike. Raises InputError for what is no usable image."""
+def read(path: str | Path, size: int, lens: Lens | None = None) -> Photograph:
+    """8- and 16-bit, grey, palette, RGBA (over black) and EXIF-rotated files alike. ``lens``: the calibration of the camera, to be undone.
+
+    Raises InputError for what is no usable image, or was not taken through ``lens``.
+    """
     path = Path(path)
     try:
         with _quiet(), Image.open(path) as image:
@@ -71,7 +83,12 @@ def read(path: str | Path, size: int) -> Photograph:
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise for broken files
         raise InputError(path, f"is damaged: {error}", wanted="a whole image file") from None
     height, width = pixels.shape[:2]
-    return Photograph(path, resized(_squared(pixels)[None], size)[0], width, height)
+    if lens is None:
+        return Photograph(path, resized(_squared(pixels)[None], size)[0], width, height)
+    own = lens.of_size(width, height)
+    if own is None:
+        raise InputError(path, f"is {width} x {height} px", wanted=f"the shape of the camera's calibration, {lens.width} x {lens.height} px", step="photographs are not to be cropped or turned")  # fmt: skip
+    return Photograph(path, resized(own.straightened(pixels)[None], size)[0], width, height, own)
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -85,8 +102,8 @@ def find_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def read_all(paths: Iterable[str | Path], size: int) -> list[Photograph]:
-    return [read(p, size) for p in paths]
+def read_all(paths: Iterable[str | Path], size: int, lens: Lens | None = None) -> list[Photograph]:
+    return [read(p, size, lens) for p in paths]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from cad.files import write, write_json
 from detect.inspection import Inspection, write_lines
 from detect.metrics import aupro, auroc, auroc_interval, f1_max, named_right, pixel_auroc, tpr_at
 from detect.opening import AnyDetector
-from detect.photographs import Photograph, find_images, read
+from detect.photographs import Photograph, find_images, read, read_all
 from detect.pictures import overlay
 from synth.dataset import SAMPLES, Sample, magnitude
 
@@ -74,12 +74,11 @@ def validate(detector: AnyDetector, folder: str | Path) -> Validation:
     plan = [(d.name, path) for d in sorted((folder / "test").iterdir()) if d.is_dir() for path in find_images(d)]
     hidden = {p for _, p in plan if (s := known.get(_key(p))) is not None and s.hidden}
     plan = [(label, path) for label, path in plan if path not in hidden]
-    size = detector.size
     cases: list[Case] = []
     with progress(len(plan), "inspecting", "images") as advance:
         for start in range(0, len(plan), 64):
             part = plan[start : start + 64]
-            photographs = [read(path, size) for _, path in part]
+            photographs = read_all([path for _, path in part], detector.size, detector.lens)
             for (label, path), photograph, (inspection, anomaly, _) in zip(part, photographs, detector.inspect(photographs), strict=True):
                 cases.append(_case(label, path, photograph, inspection, anomaly, known.get(_key(path)), folder))
                 advance(1)
@@ -190,7 +189,7 @@ def _case(
     if label == "good":
         mask = np.zeros((size, size), bool) if (folder / "ground_truth").is_dir() else None
     elif mask_file.exists():
-        mask = read(mask_file, size).pixels[..., 0] > 127
+        mask = read(mask_file, size, photograph.lens).pixels[..., 0] > 127
     defect = sample.defect if sample else None
     return Case(label, inspection, anomaly, mask, tuple(defect["features"]) if defect else (), defect)
 
@@ -214,7 +213,7 @@ def _worst(result: Validation) -> dict[str, list[tuple[str, Image.Image]]]:
         groups[f"lowest {label}"], groups[f"highest {label}"] = cases[:WORST], cases[::-1][:WORST]
     detector, drawn = result.detector, {}
     for name, cases in groups.items():
-        photographs = [read(c.inspection.image, detector.size) for c in cases]
+        photographs = read_all([c.inspection.image for c in cases], detector.size, detector.lens)
         drawn[name] = [
             (_caption(i), overlay(p, form, anomaly, i, detector.calibration))
             for p, (i, anomaly, form) in zip(photographs, detector.inspect(photographs), strict=True)

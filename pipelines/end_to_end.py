@@ -142,7 +142,7 @@ def _validate(made: Path, good: Path, folder: Path, output: Path, plan: Plan) ->
     from detect.validation import validate, write_validation
 
     detector = open_detector(made, calibrated=False, device=plan.device)
-    detector.calibrate(read_all(find_images(good), detector.size), plan.alpha)
+    detector.calibrate(read_all(find_images(good), detector.size, detector.lens), plan.alpha)
     save_calibration(detector, output / "calibration.json")
     result = validate(detector, folder)
     write_json(output / "section.json", section(result, write_validation(result, output)))

@@ -59,7 +59,7 @@ def _form_facts(folder: Path) -> dict[str, Any]:
     detector = open_detector(folder / "run", calibration=folder / "synthetic" / "calibration.json")
     strips = []
     for label in sorted(d for d in (folder / "data" / "test").iterdir() if d.is_dir()):
-        shown = frames(detector, read(find_images(label)[0], detector.size))
+        shown = frames(detector, read(find_images(label)[0], detector.size, detector.lens))
         strips.append((label.name, data_uri(_strip([shown[0], shown[len(shown) // 2], shown[-1]]))))
     return {"descents": strips, "curves": "", "grid": ""}
 

@@ -67,25 +67,31 @@ def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator) -> Scene:
     views = part.views
     turn = random_rotation(views.rotation, rng)
     pivot = mesh.bounds.mean(0)
-    position, field = _placed(views, mesh, turn, rng)
+    position, field, angle = _placed(views, mesh, turn, rng)
     return Scene(
-        quaternion=_floats(turn), pivot=_floats(pivot), position=position, field=field, angle=views.camera.angle or (30.0 if field is None else None),
+        quaternion=_floats(turn), pivot=_floats(pivot), position=position, field=field, angle=angle,
         light=_floats(within(np.asarray(views.light.direction), views.light.spread, rng)), ambient=views.light.ambient,
         color=views.surface.color, roughness=views.surface.roughness, metallic=views.surface.metallic, background=views.background.color,
     )  # fmt: skip
 
 
-def _placed(views: Views, mesh: Mesh, turn: np.ndarray, rng: np.random.Generator) -> tuple[Vector, float | None]:
-    """Where the part's pivot lies in the camera frame, and the field in mm of an orthographic camera."""
+def _placed(views: Views, mesh: Mesh, turn: np.ndarray, rng: np.random.Generator) -> tuple[Vector, float | None, float | None]:
+    """Where the part's pivot lies in the camera frame, and the field in mm of an orthographic camera or the angle of a perspective one."""
     camera = views.camera
     fill = rng.uniform(*(camera.fill or (0.7, 0.7)))
     away = rng.uniform(-1, 1, 2) * camera.offset
-    if camera.projection == "orthographic":
-        field = camera.field or (_extent(mesh, turn) / fill if camera.fill else 1.15 * mesh.diagonal)
-        return (*_floats(away * field), -2.0 * mesh.diagonal), float(field)
-    width = _extent(mesh, turn) / fill  # mm across the image at the pivot
-    distance = max(width / (2 * np.tan(np.radians(camera.angle or 30.0) / 2)), 0.75 * mesh.diagonal)
-    return (*_floats(away * width), -float(distance)), None
+    if not camera.perspective:
+        known = camera.fields and _within(camera.fields, rng)
+        field = known or (_extent(mesh, turn) / fill if camera.fill else 1.15 * mesh.diagonal)
+        return (*_floats(away * field), -2.0 * mesh.diagonal), float(field), None
+    width, angle = _extent(mesh, turn) / fill, _within(camera.angles, rng)  # mm across the image at the pivot
+    distance = max(width / (2 * np.tan(np.radians(angle) / 2)), 0.75 * mesh.diagonal)
+    return (*_floats(away * width), -float(distance)), None, float(angle)
+
+
+def _within(ranges: tuple[float, float], rng: np.random.Generator) -> float:
+    """Drawn where there is anything to draw: files that state one number keep their views."""
+    return ranges[0] if ranges[0] == ranges[1] else rng.uniform(*ranges)
 
 
 def _extent(mesh: Mesh, turn: np.ndarray) -> float:

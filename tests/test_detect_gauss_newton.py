@@ -50,7 +50,7 @@ def test_jacobian_agrees_with_finite_differences(form: CadForm, perspective: boo
 
     view = sheet(form.item, form.pivot, start, form.table, form.hollow, SIZE, SAMPLES)
     found = np.empty((SIZE**2, 7))
-    fill_jacobian(view.near, view.face, view.slope, light, form.table, form.hollow, start.position, scale * SIZE, perspective, SIZE, SAMPLES, found)  # fmt: skip
+    fill_jacobian(view.near, view.face, view.slope, light, view.dark(light), form.table, form.hollow, start.position, scale * SIZE, perspective, SIZE, SAMPLES, found)  # fmt: skip
     for k, step in enumerate((0.02, 0.02, 0.02, 0.3, 0.3, 0.01, 0.01)):
         if k == 5 and not perspective:
             assert not found[:, 5].any()  # distance changes nothing

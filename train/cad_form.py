@@ -2,6 +2,7 @@
 
 config.yaml        format, form, size, seed, and what was measured      part.yaml       the part file
 form.safetensors   reflectance maps, pose index, symmetries, hollows    noise.json      expected residuals by kind of pixel
+lens.json          the camera's calibration, where one was given
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from cad.errors import InputError
 from cad.files import fingerprint, read_json, whole, write, write_json
 from cad.mesh import Mesh
 from cad.part import Part, parse
+from cad.views import Camera
 from synth.raycast import Drawable, linear
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Scene
 from train import runs
 from train.images import LUMA
+from train.lens import Lens
 from train.pose_index import PoseIndex, build_index
 from train.reflectance import basis
 from train.residual_noise import ResidualNoise, hollows, kinds
@@ -36,10 +39,11 @@ from train.runs import is_done, remove_run
 from train.shading import Placement, Sheet, lit, sheet
 from train.symmetry import Symmetries, measured
 
-FORMAT = 1
+FORMAT, LENS = 1, "lens.json"
 COARSER = 2.5  # the descent's mesh against the part's own: chords of about diagonal / 1000
 SAMPLES = 2  # rays a pixel are its square
 NOISE_VIEWS = 96
+NEARLY = 1.1  # a scale known within this factor is known well enough for whole-image templates
 CAD_SIZE, SMALLEST, LARGEST = 128, 32, 1024  # px: by default, and what is taken
 
 
@@ -54,6 +58,7 @@ class CadForm:
     symmetries: Symmetries
     hollow: np.ndarray
     noise: ResidualNoise
+    lens: Lens | None = None
 
     @cached_property
     def coarse(self) -> Part:
@@ -92,13 +97,13 @@ class CadForm:
         return self.hollow if item is self.item else self.hollow[self._places.query(self._place(item))[1]]
 
     def drawn(
-        self, at: Placement, size: int, item: Drawable | None = None, hollow: np.ndarray | None = None, *, table: np.ndarray | None = None
-    ) -> Sheet:
+        self, at: Placement, size: int, item: Drawable | None = None, hollow: np.ndarray | None = None,
+        *, table: np.ndarray | None = None, lamps: np.ndarray | None = None,
+    ) -> Sheet:  # fmt: skip
         """A view of the nominal part, or of a variant."""
         item = item or self.item
-        return sheet(
-            item, self.pivot, at, self.table if table is None else table, self.hollow_of(item) if hollow is None else hollow, size, SAMPLES
-        )
+        table, hollow = self.table if table is None else table, self.hollow_of(item) if hollow is None else hollow
+        return sheet(item, self.pivot, at, table, hollow, size, SAMPLES, lamps)
 
     @cached_property
     def reference(self) -> Placement:
@@ -109,15 +114,17 @@ def reference_of(part: Part, mesh: Mesh) -> Placement:
     """Where the part file's camera has the part: exactly, or in the middle of its ranges."""
     camera = part.views.camera
     fill = float(np.mean(camera.fill or (0.7, 0.7)))
-    if camera.projection == "orthographic":
-        return Placement(np.eye(3), np.array([0.0, 0.0, -2.0 * mesh.diagonal]), 1 / (camera.field or mesh.diagonal / fill), False)
-    scale = 1 / (2 * np.tan(np.radians(camera.angle or 30.0) / 2))
+    if not camera.perspective:
+        field = float(np.sqrt(np.prod(camera.fields))) if camera.fields else mesh.diagonal / fill
+        return Placement(np.eye(3), np.array([0.0, 0.0, -2.0 * mesh.diagonal]), 1 / field, False)
+    scale = float(np.sqrt(np.prod([1 / (2 * np.tan(np.radians(angle) / 2)) for angle in camera.angles])))
     return Placement(np.eye(3), np.array([0.0, 0.0, -max(mesh.diagonal / fill * scale, 0.75 * mesh.diagonal)]), scale, True)
 
 
 def placed_elsewhere(part: Part) -> bool:
     """Whether the part's place or scale in the image is not known beforehand."""
-    return part.views.camera.offset > 0 or part.views.camera.field is None
+    camera = part.views.camera
+    return camera.offset > 0 or camera.fields is None or camera.fields[1] > NEARLY * camera.fields[0]
 
 
 def luminance(images: np.ndarray) -> np.ndarray:
@@ -132,13 +139,23 @@ def placement_of(scene: Scene, pivot: np.ndarray) -> Placement:
     return Placement(scene.rotation, position, scale, scene.field is None)
 
 
-def build_form(part: Part, size: int, *, seed: int = 0) -> tuple[CadForm, dict[str, Any]]:
-    """The form, and what was measured on the way. Deterministic for a part and ``seed``."""
+def seen_through(part: Part, lens: Lens | None) -> Part:
+    """The part before the pinhole camera that photographs through ``lens`` are straightened to."""
+    if lens is None:
+        return part
+    camera = Camera(projection="perspective", angle=lens.angle, fill=part.views.camera.fill, offset=part.views.camera.offset)
+    return replace(part, views=part.views.model_copy(update={"camera": camera}))
+
+
+def build_form(part: Part, size: int, *, seed: int = 0, lens: Lens | None = None) -> tuple[CadForm, dict[str, Any]]:
+    """The form, and what was measured on the way. Deterministic for a part and ``seed``. ``lens``: the camera's calibration, instead
+    of the part file's projection."""
     start = time.perf_counter()
     part.check_tolerances()
+    part = seen_through(part, lens)
     with progress(4, "fitting", "steps") as advance:
         table = basis(part.views, seed=seed)
-        shell = CadForm(part, size, table, None, None, None, None)  # type: ignore[arg-type] - filled in below, in this order
+        shell = CadForm(part, size, table, None, None, None, None, lens)  # type: ignore[arg-type] - filled in below, in this order
         advance(1)
         hollow = hollows(shell.item, shell.pivot, shell.mesh.diagonal)
         index = build_index(part, shell.item, shell.pivot, shell.reference, table, hollow, placed_elsewhere(part))
@@ -177,9 +194,10 @@ def thinned(*columns: list[np.ndarray], most: int = 200_000) -> list[np.ndarray]
     return [np.concatenate(column)[::step] for column in columns]
 
 
-def wanted_of(part: Part, size: int, seed: int) -> dict[str, Any]:
+def wanted_of(part: Part, size: int, seed: int, lens: Lens | None = None) -> dict[str, Any]:
     """What a finished folder must say to be up to date."""
-    return {"format": FORMAT, "form": "cad", "size": size, "seed": seed, "part": fingerprint(part.text)}
+    camera = {"lens": fingerprint(lens.json())} if lens else {}
+    return {"format": FORMAT, "form": "cad", "size": size, "seed": seed, "part": fingerprint(part.text), **camera}
 
 
 def check_size(size: int) -> int:
@@ -189,14 +207,16 @@ def check_size(size: int) -> int:
     return size
 
 
-def fit_form(folder: str | Path, part: Part, wanted: dict[str, Any], *, replace_other: bool = False) -> dict[str, Any] | None:
+def fit_form(
+    folder: str | Path, part: Part, wanted: dict[str, Any], *, lens: Lens | None = None, replace_other: bool = False
+) -> dict[str, Any] | None:
     """Builds and saves the form that ``wanted`` says; None where it is there. Another run in the folder raises InputError, or with
     ``replace_other`` is removed."""
     folder = Path(folder)
     if is_done(folder, wanted, "holds another run", replace=replace_other):
         return None
     remove_run(folder)  # what a training that was stopped left there
-    form, facts = build_form(part, wanted["size"], seed=wanted["seed"])
+    form, facts = build_form(part, wanted["size"], seed=wanted["seed"], lens=lens)
     save_form(folder, form, wanted, facts)
     return facts
 
@@ -212,6 +232,8 @@ def save_form(folder: str | Path, form: CadForm, wanted: dict[str, Any], facts: 
     with whole(folder / "form.safetensors") as temporary:
         save_file({k: torch.as_tensor(v).contiguous() for k, v in arrays.items()}, temporary)
     write_json(folder / "noise.json", form.noise.json())
+    if form.lens:
+        write_json(folder / LENS, form.lens.json())
     write(folder / "part.yaml", form.part.text)
     write(folder / "config.yaml", yaml.safe_dump({**wanted, "measured": facts}, sort_keys=False))
 
@@ -226,12 +248,13 @@ def open_form(folder: str | Path, config: dict[str, Any]) -> CadForm:
     again = "train fit --form cad --force makes it anew"
     try:
         arrays = load_file(folder / "form.safetensors")
-        part = parse((folder / "part.yaml").read_text(encoding="utf-8"))
+        lens = Lens.of(read_json(folder / LENS, "a camera's calibration")) if "lens" in config else None
+        part = seen_through(parse((folder / "part.yaml").read_text(encoding="utf-8")), lens)
         noise = ResidualNoise.from_json(read_json(folder / "noise.json", "a noise model"))
         values = {k: v.numpy() for k, v in arrays.items() if k != "templates"}
         index = PoseIndex(values["turns"], arrays["templates"], values["boxes"], placed_elsewhere(part))
         symmetries = Symmetries(values["symmetry_turns"], values["symmetry_losses"])
-        form = CadForm(part, int(config["size"]), values["table"], index, symmetries, values["hollow"], noise)
+        form = CadForm(part, int(config["size"]), values["table"], index, symmetries, values["hollow"], noise, lens)
     except FileNotFoundError as error:
         raise InputError(error.filename or folder, "missing", wanted="a whole run folder", step=again) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

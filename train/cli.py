@@ -57,6 +57,9 @@ def train() -> None:
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed"]), help="auto: bfloat16 where it is quicker.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
+@click.option(
+    "--camera", type=click.Path(path_type=Path), metavar="FILE", help="CAD form: the camera's calibration, from OpenCV (.yml, .json)."
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and stop.")
 @click.option("--force", is_flag=True, help="Replace a run of another config or dataset.")
 @seed_option
@@ -66,6 +69,7 @@ def fit(
     form: str,
     output: Path | None,
     device: str,
+    camera: Path | None,
     dry_run: bool,
     force: bool,
     seed: int,
@@ -79,8 +83,10 @@ def fit(
     Example: train fit cad/parts/notched_cap.yaml --form cad --size 128
     """
     if form == "cad":
-        _fit_cad(dataset or _the_dataset(), output, options.get("size"), seed, dry_run, force, as_json)
+        _fit_cad(dataset or _the_dataset(), output, options.get("size"), camera, seed, dry_run, force, as_json)
         return
+    if camera is not None:
+        raise InputError("--camera", "a learned form knows no camera", step="train fit PART --form cad --camera FILE")
     from synth.dataset import open_dataset
     from train.config import config_for
 
@@ -134,23 +140,27 @@ def list_models(as_json: bool) -> None:
     )
 
 
-def _fit_cad(source: Path, output: Path | None, size: object, seed: int, dry_run: bool, force: bool, as_json: bool) -> None:
+def _fit_cad(
+    source: Path, output: Path | None, size: object, camera: Path | None, seed: int, dry_run: bool, force: bool, as_json: bool
+) -> None:
     """The CAD form of a dataset's part, or of a part file's."""
     from cad.part import load
     from synth.dataset import MANIFEST, open_dataset
     from train.cad_form import CAD_SIZE, check_size, fit_form, wanted_of
+    from train.lens import read_lens
     from train.runs import remove_run
 
+    lens = None if camera is None else read_lens(camera)
     data = open_dataset(source) if (source / MANIFEST).exists() or source.is_dir() else None
     part = data.part if data else load(source)
     folder = output or RUNS / (source.name if data else part.name)
-    wanted = wanted_of(part, check_size(int(size or (data.size if data else CAD_SIZE))), seed)
+    wanted = wanted_of(part, check_size(int(size or (data.size if data else CAD_SIZE))), seed, lens)
     if dry_run:
         result(wanted, as_json, "\n".join(f"{k}: {v}" for k, v in wanted.items()))
         return
     if force:
         remove_run(folder)
-    facts = fit_form(folder, part, wanted)
+    facts = fit_form(folder, part, wanted, lens=lens)
     if facts is None:
         result({"run": str(folder), "trained": False}, as_json, f"{folder}: up to date")
     else:

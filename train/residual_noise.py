@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter
 from scipy.optimize import nnls
 
 from synth.raycast import Drawable, raster
-from train.shading import BACKGROUND, Sheet
+from train.shading import HOLLOW, Sheet
 
 KINDS = ("floor", "brightness", "edge", "outline", "near edge", "curved light", "hollow")
 FLOOR = (0.6 / 255) ** 2  # what 8 bits leave
@@ -29,7 +29,7 @@ def kinds(view: Sheet, made: np.ndarray, light: np.ndarray, table: np.ndarray, h
     step = np.max([np.abs(padded[1:-1, :-2] - picture), np.abs(padded[1:-1, 2:] - picture), np.abs(padded[:-2, 1:-1] - picture), np.abs(padded[2:, 1:-1] - picture)], axis=0)  # fmt: skip
     cover = view.cover.reshape(n, n)
     full = made[view.cover > 0.99]
-    contrast = np.abs((np.median(full) if len(full) else 0.0) - light[-BACKGROUND])
+    contrast = np.abs((np.median(full) if len(full) else 0.0) - light[table.shape[2] + HOLLOW])
     hit = view.face >= 0
     inside = np.where(hit, hollow[view.face], 0.0).reshape(n, s, n, s).mean((1, 3))
     lit = table @ light[: table.shape[2]]

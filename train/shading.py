@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from synth.raycast import Drawable, raster
+from train.cast_shadows import cast, lost
 
 HOLLOW = 3  # columns where the part hides its own sky, by how much of it: even, and with the normal's x and y
 BACKGROUND = 3  # columns behind the part: even, and rising along x and y
@@ -38,7 +39,8 @@ class Sheet:
     """A drawn view with ``samples`` x ``samples`` rays a pixel (fine arrays are (F, F), F = size * samples; pixels are rows, N = size ** 2).
 
     ``near`` grows towards the camera, -inf behind the part; ``face`` -1 there; ``slope`` (F, F, 2) the camera-frame normal's x and y;
-    ``columns`` (N, K + EXTRA) what each weight of the light adds to a pixel; ``cover`` (N,) share of it that the part fills.
+    ``columns`` (N, K + EXTRA + L) what each weight of the light adds to a pixel; ``cover`` (N,) share of it that the part fills;
+    ``lost`` (L, F, F) float32 what the shadows of L lamps take at each fine sample, for weights of 1.
     """
 
     size: int
@@ -48,15 +50,26 @@ class Sheet:
     slope: np.ndarray
     columns: np.ndarray
     cover: np.ndarray
+    lost: np.ndarray
+
+    def dark(self, light: np.ndarray) -> np.ndarray:
+        """(F, F) float64: what the ``light``'s lamps, its last weights, leave in shadow at each fine sample; negative."""
+        return np.tensordot(light[len(light) - len(self.lost) :], self.lost, 1) if len(self.lost) else np.zeros(self.face.shape)
 
 
-def sheet(item: Drawable, pivot: np.ndarray, at: Placement, table: np.ndarray, hollow: np.ndarray, size: int, samples: int) -> Sheet:
-    """``table`` (G, G, K) float32: a basis of reflectance maps; ``hollow`` (m,) each triangle's share of hidden sky."""
+def sheet(
+    item: Drawable, pivot: np.ndarray, at: Placement, table: np.ndarray, hollow: np.ndarray, size: int, samples: int, lamps: np.ndarray | None = None
+) -> Sheet:  # fmt: skip
+    """``table`` (G, G, K) float32: a basis of reflectance maps; ``hollow`` (m,) each triangle's share of hidden sky; ``lamps`` (L, 3): the
+    directions, in the camera's frame, of lamps whose shadows are cast."""
     fine = size * samples
     slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((size**2, table.shape[2] + EXTRA)), np.zeros(size**2)
     near, face, w1, w2 = raster(item.corners, at.turn, at.shift(pivot), at.scale * fine, fine, at.perspective)
     fill_columns(face, w1, w2, item.normals, at.turn, table, hollow, size, samples, slope, columns, cover)
-    return Sheet(size, samples, near, face, slope, columns, cover)
+    if lamps is None or not len(lamps):
+        return Sheet(size, samples, near, face, slope, columns, cover, np.empty((0, fine, fine), np.float32))
+    taken = cast(item.corners, pivot, at, near, face, slope, lamps)
+    return Sheet(size, samples, near, face, slope, np.concatenate([columns, lost(taken, samples)], 1), cover, taken)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -141,15 +154,17 @@ def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # p
         light[:] = np.linalg.solve(left, right)
 
 
-def ridge(count: int) -> np.ndarray:
-    """(count + EXTRA,) how strongly each weight of a light is held near 0: components by their deviation, the background hardly."""
-    return np.r_[1e-4, np.full(count - 1 + HOLLOW, 0.02), np.full(BACKGROUND, 1e-4)]
+def ridge(count: int, lamps: int = 0) -> np.ndarray:
+    """(count + EXTRA + lamps,) how strongly each weight of a light is held near 0: components by their deviation, the background
+    hardly."""
+    return np.r_[1e-4, np.full(count - 1 + HOLLOW, 0.02), np.full(BACKGROUND, 1e-4), np.full(lamps, 0.02)]
 
 
 def lit(view: Sheet, image: np.ndarray, *, sigma: float = 0.01, rounds: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The light (K + EXTRA,) that suits ``image`` (N,) best, its picture (N,), and the pixels' weights (N,)."""
+    """The light (K + EXTRA + L,) that suits ``image`` (N,) best, its picture (N,), and the pixels' weights (N,)."""
     count = view.columns.shape[1]
     light, made, weight = np.zeros(count), np.empty(len(image)), np.empty(len(image))
     light[0] = 1.0
-    solve_light(view.columns, image, ridge(count - EXTRA), sigma, rounds, light, made, weight)
+    lamps = len(view.lost)
+    solve_light(view.columns, image, ridge(count - EXTRA - lamps, lamps), sigma, rounds, light, made, weight)
     return light, made, weight

@@ -1,0 +1,177 @@
+"""Which lamps' shadows a photograph shows: directions under which the part's own shadows fall where the picture is too dark.
+
+Greedy, one lamp after the other: a shadow's worth is what it takes from the weighted squares that are left over once the light has
+been solved for beside it (its column projected out of the light's: orthogonal least squares, Chen, Billings and Luo 1989).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import nnls
+
+from detect.cad_descent import COARSE, KNOWN, shrunk
+from train.cad_form import CadForm
+from train.cast_shadows import cast, lamp_frame, lost
+from train.shading import EXTRA, Placement, lit, ridge
+
+LAMPS, STARTS = 2, 3
+APART = 15.0  # degrees between directions that are followed
+TRIED, BEHIND = 300, -0.3  # directions over the sphere; of these, lamps further behind the part than this light nothing that is seen
+WORTH = 0.06  # of what is left over where shadows could fall: one that explains less is none
+MISSED, DARK = 0.03, 0.04  # of the light: what must be left over for a shadow to be missed, and what a shadow takes at least
+WIDE, CLOSE, SHADED = 18.0, 4.0, 4  # degrees about a likely lamp that is searched closely, and so many from shading
+BRIGHT = 0.7  # of the light: no lamp is thought to give more
+HOLLOW = 0.03  # share of hidden sky beyond which shadows are looked for
+TURNS = (6.0, 3.0, 1.5, 0.75, 0.4)  # degrees by which a lamp is moved to see whether its shadow falls better
+
+
+class Lamps:
+    """The shadows of one photograph at one pose. ``picture`` (S, S) linear light; ``table``: reflectance maps; ``hints`` (H, 3): lamps that its highlights
+    tell of."""
+
+    def __init__(self, form: CadForm, picture: np.ndarray, at: Placement, table: np.ndarray, hints: np.ndarray) -> None:
+        self.form, self.picture, self.at, self.table, self.hints = form, picture, at, table, hints
+
+    def quick(self, tried: np.ndarray) -> np.ndarray:
+        """(0 or 1, 3): the lamp near one of ``tried`` (C, 3) that explains most, roughly: enough to tell poses apart."""
+        light = Light(self, COARSE, np.empty((0, 3)))
+        if not len(tried) or not light.misses_shadows:
+            return np.empty((0, 3))
+        worth = light.worth(light.shadows(tried))
+        return self._moved(light, tried[worth.argmax()], TURNS[1:3])[0][None] if worth.max() > WORTH else np.empty((0, 3))
+
+    def found(self) -> np.ndarray:
+        """(L, 3) unit vectors towards the lamps, in the camera's frame."""
+        lamps = np.empty((0, 3))
+        light = Light(self, COARSE, lamps)
+        if not light.misses_shadows:
+            return lamps
+        tried = np.concatenate([_DIRECTIONS, self.likely()])
+        columns = light.shadows(tried)
+        for _ in range(LAMPS):
+            worth = light.worth(columns)
+            if worth.max() < WORTH:
+                break
+            sharp = Light(self, KNOWN, lamps)
+            moved = [self._moved(sharp, tried[k], TURNS) for k in _peaks(tried, worth)]
+            lamps = np.concatenate([lamps, max(moved, key=lambda m: m[1])[0][None]])
+            if len(lamps) > 1:  # what the others were before this one was known
+                for k in range(len(lamps)):
+                    lamps[k] = self._moved(Light(self, KNOWN, np.delete(lamps, k, 0)), lamps[k], TURNS[1:])[0]
+            light = Light(self, COARSE, lamps)
+        while len(lamps):
+            taken = Light(self, KNOWN, lamps).taken
+            if taken.min() >= DARK:
+                break
+            lamps = np.delete(lamps, taken.argmin(), 0)
+        return lamps
+
+    def likely(self, close: float = CLOSE) -> np.ndarray:
+        """(C, 3) directions ``close`` degrees apart about the lamps that highlights and shading tell of: what falls through a hole is
+        seen from nowhere else."""
+        centres = np.concatenate([self.hints, Light(self, COARSE, np.empty((0, 3))).shaded()])
+        apart = [k for k in range(len(centres)) if (centres[:k] @ centres[k] < np.cos(np.radians(WIDE / 2))).all()]
+        return np.concatenate([np.empty((0, 3)), *(_about(lamp, close) for lamp in centres[apart])])
+
+    def _moved(self, light: Light, lamp: np.ndarray, turns: tuple[float, ...]) -> tuple[np.ndarray, float]:
+        """The lamp near ``lamp`` whose shadow is worth most beside those of ``light``, and how much."""
+        best = 0.0
+        for angle in np.radians(turns):
+            for _ in range(3):
+                across = lamp_frame(lamp)[:2]
+                around = np.stack([lamp, *(lamp + angle * side for side in (across[0], -across[0], across[1], -across[1]))])
+                around /= np.linalg.norm(around, axis=1, keepdims=True)
+                worth = light.worth(light.shadows(around))
+                best, lamp = float(worth.max()), around[worth.argmax()]
+                if worth.argmax() == 0:
+                    break
+        return lamp, best
+
+
+class Light:
+    """The light of a photograph at ``size`` px, solved for with the shadows of ``lamps`` (L, 3)."""
+
+    def __init__(self, about: Lamps, size: int, lamps: np.ndarray) -> None:
+        self.about, size = about, min(size, len(about.picture))
+        self.view = about.form.drawn(about.at, size, table=about.table, lamps=lamps)
+        image, count = shrunk(about.picture, size).ravel(), about.table.shape[2]
+        self.light, made, self.weight = lit(self.view, image)
+        self.left, self.hidden = image - made, self.view.columns[:, count] > HOLLOW
+        self.own = self.view.columns * self.weight[:, None]
+        self.normal = self.own.T @ self.view.columns + np.diag(ridge(count, len(lamps)))
+        self.count = count
+
+    def shaded(self) -> np.ndarray:
+        """(<= SHADED, 3): the lamps that explain the shading of surfaces that nothing shadows, by non-negative least squares."""
+        view, samples = self.view, self.view.samples
+        use = (view.cover > 0.99) & (view.columns[:, self.count] < 0.01)
+        if use.sum() < 4 * SHADED:
+            return np.empty((0, 3))
+        slope = view.slope.reshape(view.size, samples, view.size, samples, 2).mean((1, 3)).reshape(-1, 2)[use]
+        normals = np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))])
+        cosines = np.column_stack([np.ones(len(normals)), np.clip(normals @ _DIRECTIONS.T, 0, None)])
+        found = nnls(cosines, (view.columns @ self.light)[use])[0][1:]
+        best = [k for k in np.argsort(-found, kind="stable")[:SHADED] if found[k] > 0.1 * found.max() > 0]
+        return _DIRECTIONS[best]
+
+    @property
+    def level(self) -> float:
+        return max(abs(float(self.light[0])), 1e-3)
+
+    @property
+    def misses_shadows(self) -> bool:
+        """Whether much is left over where the part hides its own sky."""
+        return bool(self.hidden.any()) and float(np.abs(self.left[self.hidden]).mean()) > MISSED * self.level
+
+    @property
+    def taken(self) -> np.ndarray:
+        """(L,) what each lamp's shadow takes where it lies, as a share of the light."""
+        return -self.light[self.count + EXTRA :] / self.level
+
+    def shadows(self, lamps: np.ndarray) -> np.ndarray:
+        """(N, L) what the shadows of these lamps would take, by the cosine."""
+        form, at, view = self.about.form, self.about.at, self.view
+        return lost(cast(form.item.corners, form.pivot, at, view.near, view.face, view.slope, lamps), view.samples)
+
+    def worth(self, columns: np.ndarray) -> np.ndarray:
+        """(C,) share of the weighted squares left over, where any shadow could fall, that each of ``columns`` (N, C) would take away by
+        darkening; 0 where it would brighten."""
+        pull = (columns * self.weight[:, None]).T @ self.left
+        along = self.own.T @ columns
+        alone = (columns**2 * self.weight[:, None]).sum(0) - (along * np.linalg.solve(self.normal, along)).sum(0)
+        total = float((self.weight * self.left**2)[self.hidden].sum())
+        alone = np.maximum(alone, 0) + ridge(2)[1]
+        darker = np.clip(-pull / alone, 0, BRIGHT * self.level)
+        return (2 * darker * -pull - darker**2 * alone) / max(total, 0.2 * float(self.weight @ self.left**2), 1e-12)
+
+
+def _peaks(tried: np.ndarray, worth: np.ndarray) -> list[int]:
+    """The STARTS best directions that are not neighbours of a better one."""
+    chosen: list[int] = []
+    for k in np.argsort(-worth, kind="stable"):
+        if worth[k] < 0.5 * worth.max() or len(chosen) == STARTS:
+            break
+        if all(tried[k] @ tried[other] < np.cos(np.radians(APART)) for other in chosen):
+            chosen.append(int(k))
+    return chosen
+
+
+def _sphere(count: int) -> np.ndarray:
+    """(n, 3) directions evenly over the sphere (Fibonacci's spiral) but for those BEHIND."""
+    z = 1 - (2 * np.arange(count) + 1) / count
+    angle = np.pi * (1 + 5**0.5) * np.arange(count)
+    across = np.sqrt(1 - z**2)
+    return np.stack([across * np.cos(angle), across * np.sin(angle), z], 1)[z > BEHIND]
+
+
+def _about(lamp: np.ndarray, close: float) -> np.ndarray:
+    """(n, 3) directions within WIDE degrees of ``lamp``, ``close`` apart."""
+    steps = np.radians(np.arange(-WIDE, WIDE + close / 2, close))
+    x, y = (s.ravel() for s in np.meshgrid(steps, steps))
+    x, y = (s[x**2 + y**2 <= np.radians(WIDE) ** 2] for s in (x, y))
+    frame = lamp_frame(lamp)
+    found = lamp + x[:, None] * frame[0] + y[:, None] * frame[1]
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+_DIRECTIONS = _sphere(TRIED)

@@ -1,0 +1,155 @@
+"""Cast shadows, and the lamps that a photograph's shadows tell of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import cad
+from detect.cad_descent import Pyramid
+from detect.dimensions import Gauge
+from detect.lamps import Lamps
+from detect.look import finer, with_lobes
+from pipelines.other_shading import Look, draw_other
+from synth.raycast import draw
+from synth.scene import Scene, draw_scene
+from train.cad_form import CadForm, luminance, open_form, placement_of, read_config
+from train.cast_shadows import cast, lamp_frame, lost
+from train.shading import Placement, lit
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def form(form_folder) -> CadForm:
+    return open_form(form_folder, read_config(form_folder))
+
+
+def into(form: CadForm, seed: int, into_view: float = 0.6) -> Scene:
+    """A view into the cap's cavity, the lamp aslant of it."""
+    rng = np.random.default_rng(seed)
+    while True:
+        scene = draw_scene(form.part, form.mesh, rng)
+        if into_view < -scene.rotation[2, 2] < 0.95:
+            return scene
+
+
+def lamp(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    direction = np.array([*rng.uniform(-0.7, 0.7, 2), 1.0])
+    return direction / np.linalg.norm(direction)
+
+
+def shaded_by_rays(corners: np.ndarray, points: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether a ray from each point meets a triangle (Moeller and Trumbore 1997)."""
+    a, b, c = np.moveaxis(corners, 1, 0)
+    normal = np.cross(direction, c - a)
+    det = ((b - a) * normal).sum(1)
+    hit = np.zeros(len(points), bool)
+    for k, p in enumerate(points):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = p - a
+            u = (off * normal).sum(1) / det
+            q = np.cross(off, b - a)
+            v, t = q @ direction / det, ((c - a) * q).sum(1) / det
+            hit[k] = ((np.abs(det) > 1e-12) & (u > 0) & (v > 0) & (u + v < 1) & (t > 0.05)).any()
+    return hit
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("perspective", [False, True])
+def test_shadows_are_where_rays_are_stopped(form: CadForm, seed: int, perspective: bool) -> None:
+    """Two routes: the shadow map, and a ray from each sample to the lamp. They differ by a texel at a shadow's edge."""
+    scene, direction = into(form, seed), lamp(seed)
+    at = placement_of(scene, form.pivot)
+    if perspective:
+        at = Placement(at.turn, np.array([1.0, -2.0, -160.0]), 3.5, True)
+    view = form.drawn(at, SIZE)
+    taken = cast(form.item.corners, form.pivot, at, view.near, view.face, view.slope, direction[None])[0]
+    fine, scale = len(taken), at.scale * len(taken)
+    j, i = np.nonzero(view.face >= 0)
+    pick = np.random.default_rng(0).choice(len(j), 400, replace=False)
+    j, i = j[pick], i[pick]
+    depth = -1 / view.near[j, i] if perspective else view.near[j, i]
+    away = -depth if perspective else 1.0
+    seen = np.column_stack([(i + 0.5 - fine / 2) / scale * away, (fine / 2 - j - 0.5) / scale * away, depth])
+    points = (seen - at.position) @ at.turn + form.pivot
+    slope = view.slope[j, i]
+    cosine = np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))]) @ direction
+    lit_side = cosine > 0.05
+    rays = shaded_by_rays(form.item.corners, points, at.turn.T @ direction) & lit_side
+    share = np.where(lit_side, taken[j, i] / np.maximum(cosine, 1e-9), 0)
+    assert rays.sum() > 5
+    assert (np.abs(share - rays) < 0.5)[lit_side].mean() > 0.96
+
+
+def test_a_convex_part_casts_none_on_itself(nut: cad.Part) -> None:
+    bolt = cad.parse("part: p\nunits: mm\ndimensions: {r: 10}\nfeatures:\n  - {name: ball, add: sphere, radius: r}\n")
+    from synth.raycast import Drawable, raster
+    from train.shading import fill_columns
+
+    item, at, fine = Drawable.of(bolt.mesh()), Placement(np.eye(3), np.array([0.0, 0.0, -50.0]), 1 / 25, False), 128
+    near, face, w1, w2 = raster(item.corners, at.turn, at.shift(np.zeros(3)), at.scale * fine, fine, False)
+    slope = np.zeros((fine, fine, 2), np.float32)
+    fill_columns(face, w1, w2, item.normals, at.turn, np.ones((5, 5, 1), np.float32), np.zeros(len(face) * fine), SIZE, 2, slope, np.zeros((SIZE**2, 7)), np.zeros(SIZE**2))  # fmt: skip
+    taken = cast(item.corners, np.zeros(3), at, near, face, slope, np.stack([lamp(k) for k in range(4)]))
+    assert taken.max() < 0.12  # a facet's own edge, where the light grazes
+
+
+def test_columns_are_means_of_samples(rng: np.random.Generator) -> None:
+    taken = rng.random((3, 8, 8)).astype(np.float32)
+    wanted = taken.reshape(3, 4, 2, 4, 2).mean((2, 4)).reshape(3, 16).T
+    assert np.allclose(lost(taken, 2), wanted)
+
+
+def test_a_lamps_frame_is_a_turn() -> None:
+    for direction in [*np.eye(3), -np.eye(3)[1], lamp(1), lamp(2)]:
+        frame = lamp_frame(direction)
+        assert np.allclose(frame @ frame.T, np.eye(3)) and np.linalg.det(frame) == pytest.approx(1) and np.allclose(frame[2], direction)
+
+
+def lamps_in(form: CadForm, picture: np.ndarray, scene: Scene) -> np.ndarray:
+    at = placement_of(scene, form.pivot)
+    view = form.drawn(at, SIZE)
+    made = lit(view, picture.ravel())[1]
+    table, hints = with_lobes(finer(form.table), view, picture.ravel() - made, np.ones(picture.size))
+    return Lamps(form, picture, at, table, hints).found()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_lamp_of_another_renderer_is_found(form: CadForm, seed: int) -> None:
+    """One lamp, its shadow in the cavity: found to a few degrees, and less is left over."""
+    scene, direction = into(form, seed, 0.75), lamp(seed)
+    look = Look(direction[None], np.ones(1), 0.25, 0.2, 0.0, 0.4, (0.1, 0.0, 0.0), 0.3, 0.002, 2.2, 0.6)
+    picture = luminance(draw_other(form.item, scene, SIZE, look, np.random.default_rng(seed)))
+    found = lamps_in(form, picture, scene)
+    assert len(found) and np.degrees(np.arccos(np.clip(found @ direction, -1, 1))).min() < 4
+    at = placement_of(scene, form.pivot)
+    left = [np.abs(lit(form.drawn(at, SIZE, lamps=some), picture.ravel())[1] - picture.ravel()).mean() for some in (None, found)]
+    assert left[1] < 0.8 * left[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_lamp_where_no_shadows_are_cast(form: CadForm, seed: int) -> None:
+    scene = into(form, seed)
+    assert not len(lamps_in(form, luminance(draw(form.item, scene, SIZE)), scene))
+
+
+def test_poses_are_compared_under_lamps_of_their_own(form: CadForm) -> None:
+    """Light that falls through the notch lies elsewhere for each turn: the true one is the best of all near-symmetric ones."""
+    scene, direction = into(form, 2, 0.5), lamp(5)
+    look = Look(direction[None], np.ones(1), 0.2, 0.2, 0.0, 0.4, (0.1, 0.0, 0.0), 0.3, 0.002, 2.2, 0.6)
+    picture = luminance(draw_other(form.item, scene, SIZE, look, np.random.default_rng(0)))
+    at = placement_of(scene, form.pivot)
+    from detect.cad_descent import Fit, Search
+
+    wrong = replace(at, turn=at.turn @ form.symmetries.approximate[0])
+    first = Gauge(form)(picture, Fit(wrong, np.zeros(1), 0.0, SIZE))
+    places = [at, *Search(form).turned(at)]
+    losses = Gauge(form).compared(picture, first, places)
+    best = places[int(np.argmin(losses))]
+    assert form.symmetries.angle(best.turn, at.turn) < 10
+    again = Search(form).again(Pyramid.of(picture), places, losses, None)
+    assert min(form.symmetries.angle(f.at.turn, at.turn) for f in again) < 2
