@@ -10,9 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from detect.gauss_newton import DISTANCE, FIXED, PARAMETERS, SCALE, SHIFT, descend_pose
+from synth.scene import about, matrix
 from train.cad_form import SAMPLES, CadForm
 from train.pose_index import FILL, THUMB
-from train.shading import Placement, ridge
+from train.shading import Placement, lit, ridge
 from train.symmetry import turned_about
 
 COARSE = 32  # px, where starts are told apart
@@ -21,6 +22,7 @@ FINALISTS, SECOND = 2, 3
 KNOWN = 64  # px at most, where turns are told apart once the light is known
 SIGMA = 0.03  # of the image's contrast: a residual below it is noise, above it counts by its size
 APART, UNLIKE = 4.0, 12.0  # degrees between finalists, and between second chances
+SPINS = (4.0, 2.0, 1.0, 0.5)  # degrees
 LOOSE = 0.02  # of the image's width: how well its middle is known where the part file says that the part is there
 
 
@@ -83,6 +85,7 @@ class Search:
                 finalists.append(fit)
         for size in [s for s in picture.levels if s > COARSE]:
             finalists = self._descended(picture, finalists, size, 10, 0.4, trace, f"refine at {size} px")
+        finalists[0] = self.spun(picture, finalists[0])
         return [replace(f, coarse=found[0].loss) for f in finalists]
 
     def _starts(self, picture: Pyramid, trace: list[Step] | None) -> list[Fit]:
@@ -106,6 +109,24 @@ class Search:
         others = self._descended(picture, others, COARSE, 0, 0.0, None, "")[:3]
         others = self._descended(picture, others, COARSE, 6, 0.2, trace, "turned by a near-symmetry")
         return sorted(found + others, key=lambda f: f.loss)
+
+    def spun(self, picture: Pyramid, fit: Fit) -> Fit:
+        """The best spin about an axis of near-symmetry, step by step: what tells it is so little of the picture that a descent, to which
+        it is an outlier, stops short of it."""
+        size, best = max(picture.levels), fit
+        for axis in self.form.symmetries.axes:
+            for angle in np.radians(SPINS):
+                for way in (angle, -angle):
+                    while (
+                        other := self._lit(picture, turned_about(best.at, matrix(about(axis, way)), self.form.corners), size)
+                    ).loss < best.loss:
+                        best = other
+        return best if best is fit else self._descended(picture, [best], size, 3, SIGMA, None, "")[0]
+
+    def _lit(self, picture: Pyramid, at: Placement, size: int) -> Fit:
+        image = picture.levels[size]
+        light, made, _ = lit(self.form.drawn(at, size), image, sigma=SIGMA, rounds=3)
+        return Fit(at, light, float((np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA).mean()), size)
 
     def turned(self, at: Placement) -> list[Placement]:
         """``at`` under every approximate symmetry of the part."""

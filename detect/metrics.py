@@ -1,4 +1,4 @@
-"""Figures of a detector: image and pixel AUROC, AUPRO, F1max, TPR at 1 % FPR, bootstrap intervals. What a set cannot tell is None."""
+"""Figures of a detector: image and pixel AUROC, AUPRO, F1max, TPR at 1 % FPR, bootstrap intervals, detection limits. What a set cannot tell is None."""
 
 from __future__ import annotations
 
@@ -39,8 +39,44 @@ def tpr_at(good: np.ndarray, bad: np.ndarray, fpr: float = 0.01) -> float | None
     """The share of bad above the threshold that at most ``fpr`` of the good exceed; None where there are too few good to say."""
     if not len(bad) or len(good) * fpr < 1:
         return None
-    threshold = np.sort(good)[::-1][int(np.floor(len(good) * fpr))]
-    return float((bad > threshold).mean())
+    return float((bad > threshold_at(good, fpr)).mean())
+
+
+def threshold_at(good: np.ndarray, fpr: float) -> float:
+    """What at most ``fpr`` of the good exceed."""
+    return float(np.sort(good)[::-1][int(np.floor(len(good) * fpr))])
+
+
+def detection_curve(sizes: np.ndarray, found: np.ndarray) -> tuple[float, float] | None:
+    """(a, b) of the probability of detection 1 / (1 + exp(-a - b log size)), as MIL-HDBK-1823A has it for hit/miss data.
+
+    ``sizes`` (n,) above 0, ``found`` (n,) bool. By maximum likelihood, held weakly (a deviation of 10) so that sizes that are all
+    found above one and never below it have a curve too. None where there are not two different sizes.
+    """
+    sizes, found = np.asarray(sizes, float), np.asarray(found, float)
+    if len(np.unique(sizes)) < 2:
+        return None
+    scale = np.exp(np.log(sizes).mean())
+    rows = np.column_stack([np.ones(len(sizes)), np.log(sizes / scale)])
+    weights = np.zeros(2)
+    for _ in range(100):
+        likely = 1 / (1 + np.exp(-np.clip(rows @ weights, -30, 30)))
+        curve = rows.T @ (rows * (likely * (1 - likely))[:, None]) + 0.01 * np.eye(2)
+        step = np.linalg.solve(curve, rows.T @ (found - likely) - 0.01 * weights)
+        weights += step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(weights[0] - weights[1] * np.log(scale)), float(weights[1])
+
+
+def detection_limit(sizes: np.ndarray, found: np.ndarray, share: float = 0.95) -> float | None:
+    """The size that is found in ``share`` of the views, by the detection curve; the smallest size that was tried where even that is;
+    None where the largest is not."""
+    curve = detection_curve(sizes, found)
+    if curve is None or curve[1] <= 0:
+        return None
+    limit = float(np.exp((np.log(share / (1 - share)) - curve[0]) / curve[1]))
+    return None if limit > np.max(sizes) else max(limit, float(np.min(sizes)))
 
 
 def f1_max(good: np.ndarray, bad: np.ndarray) -> float | None:

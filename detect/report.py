@@ -36,7 +36,7 @@ def section(result: Validation, figures: dict[str, Any]) -> dict[str, Any]:
         "folder": result.folder.name,
         "figures": figures,
         "severities": severity_table(result),
-        "plots": [svg(_histogram(result)), svg(_curves(result))],
+        "plots": [svg(plot) for plot in (_histogram(result), _curves(result), _detection(result)) if plot is not None],
         "pictures": {name: [(caption, data_uri(image)) for caption, image in pairs] for name, pairs in result.pictures.items()},
         "limits": LIMITS,
     }
@@ -96,6 +96,35 @@ def _histogram(result: Validation) -> Any:
     axes.axvline(result.detector.calibration.conformal.threshold, color="black", linewidth=1)
     axes.set(xscale="log", xlabel="score (line: threshold)", ylabel="images", title="scores")
     axes.legend(frameon=False)
+    return drawn
+
+
+def _detection(result: Validation) -> Any:
+    """Share of defects found against their size; None where the set knows no sizes, or has too few good images."""
+    from detect.validation import sizes_found
+
+    rows = {label: pair for label in result.labels if (pair := sizes_found(result, label)) is not None}
+    return detection_plot({label: {"share found": pair} for label, pair in rows.items()}) if rows else None
+
+
+def detection_plot(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> Any:
+    """{defect: {curve: ((n,) sizes, (n,) found)}} -> probability of detection against size, an axis for each defect."""
+    from detect.metrics import detection_curve, detection_limit
+
+    drawn = new_figure(max(5.2, 3.6 * len(rows)), 3.2)
+    for axes, (label, curves) in zip(np.atleast_1d(drawn.subplots(1, len(rows), sharey=True)), rows.items(), strict=True):
+        for name, (sizes, found) in curves.items():
+            across = np.geomspace(sizes.min(), sizes.max(), 100)
+            curve, limit = detection_curve(sizes, found), detection_limit(sizes, found)
+            known = f"{name}: 95 % at {limit:.2g}" if limit is not None else f"{name}: 95 % not reached"
+            (line,) = axes.plot(across, 1 / (1 + np.exp(-curve[0] - curve[1] * np.log(across))), label=known)
+            groups = [found[part] for part in np.array_split(np.argsort(sizes, kind="stable"), min(8, len(np.unique(sizes))))]
+            middles = [sizes[part].mean() for part in np.array_split(np.argsort(sizes, kind="stable"), min(8, len(np.unique(sizes))))]
+            axes.plot(middles, [g.mean() for g in groups], "o", markersize=3, color=line.get_color())
+        axes.axhline(0.95, color="0.8", linewidth=0.8)
+        axes.set(xlabel=f"{label}, size", ylim=(-0.03, 1.03))
+        axes.legend(frameon=False, loc="lower right")
+    drawn.axes[0].set(ylabel="found at 1 % false rejects")
     return drawn
 
 

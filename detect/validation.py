@@ -14,13 +14,24 @@ from cad.command import progress
 from cad.errors import InputError
 from cad.files import write, write_json
 from detect.inspection import Inspection, write_lines
-from detect.metrics import aupro, auroc, auroc_interval, f1_max, named_right, pixel_auroc, tpr_at
+from detect.metrics import (
+    aupro,
+    auroc,
+    auroc_interval,
+    detection_limit,
+    f1_max,
+    named_right,
+    pixel_auroc,
+    threshold_at,
+    tpr_at,
+)
 from detect.opening import AnyDetector
 from detect.photographs import Photograph, find_images, read, read_all
 from detect.pictures import overlay
 from synth.dataset import SAMPLES, Sample, magnitude
 
 FORMAT = 1
+LIMIT_RATE = 0.01  # of good parts that may be rejected where a detection limit is stated
 WORST = 6  # pictures of the worst misses, and of the worst false alarms
 
 
@@ -124,6 +135,7 @@ def metrics(result: Validation) -> dict[str, Any]:
         },
         "classes": {label: class_figures(good, [c for c in result.cases if c.label == label]) for label in result.labels},
         "overall": class_figures(good, [c for c in result.cases if c.label != "good"]),
+        "detection_limits": {label: detection_limit(*pair) for label in result.labels if (pair := sizes_found(result, label)) is not None},
         "hidden": result.hidden,
         "milliseconds": {k: {"median": _quantile(v, 0.5), "p95": _quantile(v, 0.95)} for k, v in milliseconds.items()},
     }
@@ -169,6 +181,17 @@ def severity_table(result: Validation, bins: int = 3) -> list[dict[str, Any]]:
             low, high = group[0].severity, group[-1].severity
             rows.append({"class": label, "from": low, "to": high, "unit": group[0].defect["unit"], **class_figures(good, group)})
     return rows
+
+
+def sizes_found(result: Validation, label: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of a class: (n,) its defects' sizes, in their unit, and (n,) whether each is found at 1 % false rejects. None where sizes are not
+    known or all the same, or the good images are too few to tell 1 %."""
+    good = result.scores(lambda c: c.label == "good")
+    cases = [c for c in result.cases if c.label == label and c.defect and c.magnitude > 0]
+    sizes = np.array([c.magnitude for c in cases])
+    if len(good) * LIMIT_RATE < 1 or len(np.unique(sizes)) < 2:
+        return None
+    return sizes, np.array([c.inspection.score for c in cases]) > threshold_at(good, LIMIT_RATE)
 
 
 def rejected(case: Case) -> bool:

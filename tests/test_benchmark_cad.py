@@ -11,6 +11,7 @@ import pytest
 import cad
 from detect.opening import open_detector
 from pipelines.benchmark_cad import CASES, bench, noisy, occluded, painter
+from pipelines.detection_limit import ladder, limits
 from synth.sampling import Recipe, draw_sample
 
 
@@ -41,3 +42,20 @@ def test_every_case_shows_the_same_geometry(cap: cad.Part, case: str) -> None:
     assert other.sample == plain.sample
     np.testing.assert_array_equal(other.mask, plain.mask)
     assert (other.image == plain.image).all() == (case == "plain")
+
+
+def test_ladders_keep_the_ranges_sign() -> None:
+    assert ladder(0.5, 3.0, 4)[0] == pytest.approx(0.5 / 3) and ladder(0.5, 3.0, 4)[-1] == pytest.approx(3.0)
+    down = ladder(-3.0, -0.5, 5)
+    assert down[0] == pytest.approx(-0.5 / 3) and down[-1] == pytest.approx(-3.0)
+    assert np.ptp(np.diff(np.log(np.abs(down)))) < 1e-9
+
+
+def test_limits_of_a_few_views(form_folder: Path, cap: cad.Part) -> None:
+    found, curves = limits(cap, open_detector(form_folder), ["bulge"], 8, 100, 4, "plain", 3)
+    json.dumps(found, allow_nan=False)
+    assert found["bulge"]["unit"] == "mm" and len(found["bulge"]["found"]) == 4 and found["bulge"]["found"]["3"] == 1.0
+    assert len(curves["bulge"][0]) == found["bulge"]["views"] <= 8
+    from detect.report import detection_plot, svg
+
+    assert "95 %" in svg(detection_plot({"bulge": {"64 px": curves["bulge"]}}))

@@ -12,7 +12,18 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from detect.metrics import aupro, auroc, auroc_interval, f1_max, named_right, pixel_auroc, tpr_at
+from detect.metrics import (
+    aupro,
+    auroc,
+    auroc_interval,
+    detection_curve,
+    detection_limit,
+    f1_max,
+    named_right,
+    pixel_auroc,
+    threshold_at,
+    tpr_at,
+)
 
 levels = st.integers(0, 6).map(float)  # so few that ties are the rule
 some = st.lists(levels, min_size=1, max_size=20).map(np.array)
@@ -198,3 +209,45 @@ def test_no_region_tells_nothing() -> None:
 def test_named_right_by_hand() -> None:
     assert named_right(["rim", "notch", None, "dome"], [["rim"], ["rim", "notch"], ["rim"], []]) == pytest.approx(2 / 3)
     assert named_right(["rim"], [[]]) is None and named_right([], []) is None
+
+
+def hits(limit: float, slope: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes and whether each was found, by a curve that reaches 95 % at ``limit``."""
+    rng = np.random.default_rng(seed)
+    sizes = np.exp(rng.uniform(np.log(0.1), np.log(10), count))
+    likely = 1 / (1 + np.exp(-np.log(19) - slope * np.log(sizes / limit)))
+    return sizes, rng.random(count) < likely
+
+
+@pytest.mark.parametrize("limit", [0.5, 1.0, 3.0])
+def test_a_detection_limit_is_found_again(limit: float) -> None:
+    assert detection_limit(*hits(limit, 4.0, 4000, 1)) == pytest.approx(limit, rel=0.12)
+
+
+def test_the_detection_curve_is_sklearns() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    sizes, found = hits(1.0, 3.0, 300, 2)
+    model = LogisticRegression(C=100.0, tol=1e-10).fit(np.log(sizes)[:, None], found)
+    assert detection_curve(sizes, found) == pytest.approx([model.intercept_[0], model.coef_[0, 0]], rel=2e-3)
+
+
+@given(st.floats(0.01, 100), st.integers(0, 20))
+def test_a_detection_limit_has_the_sizes_unit(scale: float, seed: int) -> None:
+    sizes, found = hits(1.0, 3.0, 60, seed)
+    limit, other = detection_limit(sizes, found), detection_limit((scale * sizes)[::-1], found[::-1])
+    assert (limit is None and other is None) or other == pytest.approx(scale * limit, rel=1e-6)
+
+
+def test_detection_limits_at_the_ends() -> None:
+    """All found: the smallest that was tried. None found, or smaller ones found oftener: none. A clean step: between its sides."""
+    sizes = np.repeat([0.5, 1.0, 2.0, 4.0], 10)
+    assert detection_limit(sizes, sizes > 0) == 0.5
+    assert detection_limit(sizes, sizes < 0) is None and detection_limit(sizes, sizes < 1.5) is None
+    assert 1.0 < detection_limit(sizes, sizes > 1.5) <= 2.0
+    assert detection_limit(np.ones(10), np.ones(10, bool)) is None
+
+
+def test_a_threshold_is_exceeded_by_no_more(rng: np.random.Generator) -> None:
+    good = rng.normal(size=250)
+    assert (good > threshold_at(good, 0.01)).sum() == 2

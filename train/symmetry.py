@@ -4,6 +4,7 @@ turn of the right pose tries them all."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from train.shading import Placement, lit, sheet
 
 STEP = 7.5  # degrees between the turns that are tried about each axis
 SIZE, POSES = 32, 10
+ROUND = 12  # approximate turns about an axis that make a part nearly round
 SAME, ALIKE = 0.03, 0.35  # loss over that of unrelated poses: below, a turn is a symmetry, or an approximate one
 
 
@@ -35,6 +37,21 @@ class Symmetries:
     def approximate(self) -> np.ndarray:
         """(k, 3, 3): those worth trying, because they lead to another picture."""
         return self.turns[self.losses > SAME]
+
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """(k, 3) unit axes about which many turns are approximate symmetries: of parts that are nearly round."""
+        found: list[np.ndarray] = []
+        counts: list[int] = []
+        for turn in self.approximate:
+            axis = turn_axis(turn)
+            near = [k for k, other in enumerate(found) if abs(axis @ other) > 0.999]
+            if near:
+                counts[near[0]] += 1
+            else:
+                found.append(axis)
+                counts.append(1)
+        return np.array([a for a, n in zip(found, counts, strict=True) if n >= ROUND]).reshape(-1, 3)
 
     def angle(self, a: np.ndarray, b: np.ndarray) -> float:
         """Degrees between the poses ``a`` and ``b`` (3, 3), the part's exact symmetries being no difference."""
@@ -75,6 +92,12 @@ def measured(
         if all(np.trace(turns[k] @ turns[other].T) < 1 + 2 * np.cos(np.radians(STEP / 2)) for other in kept):
             kept.append(int(k))
     return Symmetries(np.array([turns[k] for k in kept]).reshape(-1, 3, 3), np.array([losses[k] for k in kept]))
+
+
+def turn_axis(turn: np.ndarray) -> np.ndarray:
+    """(3,) the unit axis of a turn (3, 3), either way round."""
+    values, vectors = np.linalg.eigh((turn + turn.T) / 2)
+    return vectors[:, values.argmax()]
 
 
 def turned_about(at: Placement, turn: np.ndarray, corners: np.ndarray) -> Placement:
