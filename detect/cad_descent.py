@@ -126,7 +126,7 @@ class Search:
     def _lit(self, picture: Pyramid, at: Placement, size: int) -> Fit:
         image = picture.levels[size]
         light, made, _ = lit(self.form.drawn(at, size), image, sigma=SIGMA, rounds=3)
-        return Fit(at, light, float((np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA).mean()), size)
+        return Fit(at, light[: len(self.ridge)], float((np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA).mean()), size)
 
     def turned(self, at: Placement) -> list[Placement]:
         """``at`` under every approximate symmetry of the part."""

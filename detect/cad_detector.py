@@ -31,7 +31,9 @@ STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, an
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
 CONTENT = 0.75  # the quantile of good parts' terms above which second chances are sought
 LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
+SHADED = 0.1  # share of good images with cast shadows above which all are searched for them
 TERM = 0.97  # quantile of good parts that a term of the score is measured in
+FAINT = 0.003  # share of the misfit that a dimension must take away to count at all: most good parts have none that takes any
 TRUSTED = 0.95  # share of good parts whose dimensions must not look out by more than 1.645 standard errors
 
 
@@ -46,7 +48,7 @@ class CadRun:
 @dataclass(frozen=True, eq=False)
 class CadCalibration:
     """What good images look like: their scores, their residuals by kind of pixel, the scale of each of a score's terms, the pixel level
-    of a region, the coarse loss and the terms at which a search ends, the misfit of a good fit, and how far the dimensions' standard
+    of a region, the coarse loss and the terms at which a search ends, the misfit of a good fit, whether the light casts shadows, and how far the dimensions' standard
     errors are to be trusted."""
 
     conformal: Conformal
@@ -56,6 +58,7 @@ class CadCalibration:
     enough: float
     content: tuple[float, float]
     misfit: float
+    shadows: bool
     trust: dict[str, float]
     run: str
     images: list[str]
@@ -64,14 +67,14 @@ class CadCalibration:
         return {
             "format": FORMAT, "form": "cad", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
             "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
-            "terms": list(self.terms), "level": self.level, "enough": self.enough, "content": list(self.content), "misfit": self.misfit, "trust": self.trust, "noise": self.noise.json(), "images": self.images,
+            "terms": list(self.terms), "level": self.level, "enough": self.enough, "content": list(self.content), "misfit": self.misfit, "shadows": self.shadows, "trust": self.trust, "noise": self.noise.json(), "images": self.images,
         }  # fmt: skip
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> CadCalibration:
         return cls(
             Conformal(np.asarray(data["scores"], float), data["alpha"]), ResidualNoise.from_json(data["noise"]), (float(data["terms"][0]), float(data["terms"][1])), data["level"], data["enough"], (float(data["content"][0]), float(data["content"][1])),
-            data["misfit"], data["trust"], data["run"], data["images"],
+            data["misfit"], bool(data["shadows"]), data["trust"], data["run"], data["images"],
         )  # fmt: skip
 
 
@@ -117,13 +120,14 @@ class CadDetector:
         noise: ResidualNoise | None = None,
         enough: float | None = None,
         content: tuple[float, float] | None = None,
+        shadows: bool = True,
     ) -> None:
         """From now on as ``calibration`` says; without one, by the form's own ``noise`` and from all starts."""
         self.calibration = calibration
         if calibration is not None:
-            noise, enough, content = calibration.noise, calibration.enough, calibration.content
+            noise, enough, content, shadows = calibration.noise, calibration.enough, calibration.content, calibration.shadows
         self.content = content
-        self.gauge = Gauge(self.form, noise, calibration.trust if calibration else None)
+        self.gauge = Gauge(self.form, noise, calibration.trust if calibration else None, shadows=shadows)
         self.search = Search(self.form, enough=enough)
 
     def project(self, pixels: np.ndarray, trace: list[Step] | None = None, each: Callable = map) -> Found:
@@ -176,13 +180,14 @@ class CadDetector:
                 float(np.quantile([score_of(evidence(r)) for r in again], CONTENT)),
                 float(np.quantile([f.suspect[0] for f in first], CONTENT)),
             )
-            self.use(None, noise, enough, content)
+            shadows = float(np.mean([len(f.refined.look.lamps) > 0 for f in first])) > SHADED
+            self.use(None, noise, enough, content, shadows)
             all_ = [_lighter(f) for part in chunks(photographs) for f in self._told(part, advance)]
         raw = np.array([terms_of(f) for f in all_])
-        terms = (float(np.quantile(raw[:, 0], TERM)), float(max(np.quantile(raw[:, 1], TERM), 1e-4)))
+        terms = (float(np.quantile(raw[:, 0], TERM)), float(max(np.quantile(raw[:, 1], TERM), FAINT)))
         own = np.sort((raw / terms).max(1))
         self.use(CadCalibration(
-            Conformal(own, alpha), noise, terms, float(np.quantile(np.stack([f.anomaly for f in all_]), LEVEL)), enough, content, float(max(misfit(f.refined) for f in all_)),
+            Conformal(own, alpha), noise, terms, float(np.quantile(np.stack([f.anomaly for f in all_]), LEVEL)), enough, content, float(max(misfit(f.refined) for f in all_)), shadows,
             self._trust([f.refined for f in all_]), run_id(self.run), [p.path.name for p in photographs],
         ))  # fmt: skip
         return self.calibration

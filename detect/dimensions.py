@@ -23,7 +23,7 @@ from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
 from train.cad_form import SAMPLES, CadForm
 from train.residual_noise import ResidualNoise, kinds
-from train.shading import BACKGROUND, Placement, Sheet, lit
+from train.shading import BACKGROUND, EXTRA, Placement, Sheet, lit
 
 ROUNDS = 3
 OUTLIER = 2.5  # deviations at which a residual begins to count less
@@ -32,7 +32,7 @@ SURE = 3.0  # standard errors beyond a limit at which a dimension is out
 TELLS = 0.5  # px: a dimension whose standard error is larger than this, in the image, is one that the view cannot tell
 STEP = 0.3  # px: by which a dimension is moved to see what it does
 PATIENCE = 8
-PROBES = (0.02, 0.035, 0.05, 0.07, 0.1)  # of the part's size: changes of a dimension that a suspect photograph is tried with
+PROBES = (0.015, 0.025, 0.04, 0.06, 0.1)  # of the part's size: changes of a dimension that a suspect photograph is tried with
 COARSEST, GAIN = 64, 0.01  # px at which they are tried, and the share of the misfit that one must take away
 ROUGH = 9.0  # degrees between the lamps that poses are compared under
 WORTH = 8.0  # by which such a change must lower the misfit, summed over pixels
@@ -109,9 +109,12 @@ class Refined:
 class Gauge:
     """Measures a form's dimensions. ``noise`` is what good parts leave over; a calibration replaces the form's own."""
 
-    def __init__(self, form: CadForm, noise: ResidualNoise | None = None, trust: dict[str, float] | None = None) -> None:
-        """``trust`` {dimension: factor}: by how much standard errors fell short on good parts; 1 where it is not known."""
-        self.form, self.noise, self.trust = form, noise or form.noise, trust or {}
+    def __init__(
+        self, form: CadForm, noise: ResidualNoise | None = None, trust: dict[str, float] | None = None, *, shadows: bool = True
+    ) -> None:
+        """``trust`` {dimension: factor}: by how much standard errors fell short on good parts; 1 where it is not known. ``shadows``: whether
+        the light of these photographs casts any."""
+        self.form, self.noise, self.trust, self.shadows = form, noise or form.noise, trust or {}, shadows
         self.names = [n for n, t in form.part.dimensions.items() if t.plus + t.minus > 0]
         tolerances = [form.part.dimensions[n] for n in self.names]
         self.half = np.array([(t.plus + t.minus) / 2 for t in tolerances])
@@ -163,10 +166,11 @@ class Gauge:
         view = form.drawn(first.at, size)
         floor, made = grain(image, view), lit(view, image)[1]
         hints = with_lobes(finer(form.table), view, image - made, np.ones(len(image)))[1]
-        tried = Lamps(form, small, first.at, form.table, np.concatenate([hints, first.look.lamps])).likely(ROUGH)
+        hints = np.concatenate([hints, first.look.lamps])
+        tried = Lamps(form, small, first.at, form.table, hints).likely(ROUGH) if self.shadows else np.empty((0, 3))
 
         def loss(at: Placement) -> float:
-            lamps = Lamps(form, small, at, table, hints).quick(tried)
+            lamps = Lamps(form, small, at, table, hints).quick(tried) if self.shadows else tried
             seen = form.drawn(at, size, table=table, lamps=lamps)
             light, made, _ = lit(seen, image, rounds=4)
             deviation = self.noise.deviation(kinds(seen, made, light, table, form.hollow), floor)
@@ -187,7 +191,7 @@ class Gauge:
             table, hints = with_lobes(finer(form.table), view, image - made, weight)
             if len(lamps):
                 break
-            lamps = Lamps(form, picture, at, table, hints).found()
+            lamps = Lamps(form, picture, at, table, hints).found() if self.shadows else lamps
             if not len(lamps):
                 break
         view = form.drawn(at, size, table=table, lamps=lamps)
@@ -229,17 +233,30 @@ class Gauge:
         image, look = shrunk(picture, size).ravel(), refined.look
         unit = 0.02 * max(float(image.std()), 1e-3)
 
-        def misfit(solid: Solid) -> float:
-            made = self.form.drawn(refined.at, size, *solid, table=look.table, lamps=look.lamps).columns @ refined.light
-            return float(np.sqrt((image - made) ** 2 + unit**2).mean())
+        def drawn(solid: Solid) -> np.ndarray:
+            return self.form.drawn(refined.at, size, *solid, table=look.table, lamps=look.lamps).columns @ refined.light
 
-        base = misfit((self.form.item, self.form.hollow))
+        nominal = drawn((self.form.item, self.form.hollow))
+        within = shrunk(refined.made.reshape(picture.shape), size).ravel() - nominal  # what dimensions within tolerance, and blur, add
+
+        def misfit(solid: Solid) -> float:
+            return float(np.sqrt((image - drawn(solid) - within) ** 2 + unit**2).mean())
+
+        base = float(np.sqrt((image - nominal - within) ** 2 + unit**2).mean())
         best, likely, by = base, None, 0.0
-        for name in self.names:
-            for offset in (sign * share * self.form.mesh.diagonal for share in PROBES for sign in (-1, 1)):
+
+        def tried(name: str, shares: tuple[float, ...], sign: float) -> None:
+            nonlocal best, likely, by
+            for offset in (sign * share * self.form.mesh.diagonal for share in shares):
                 solid = self._probe(name, float(offset))
                 if solid is not None and (loss := misfit(solid)) < best:
                     best, likely, by = loss, name, float(offset)
+
+        for name in self.names:
+            for sign in (-1.0, 1.0):
+                tried(name, PROBES[:3:2], sign)
+        if likely is not None:
+            tried(likely, PROBES[1:2] + PROBES[3:], np.sign(by))
         return 1 - best / base, likely, by
 
     def _added(self, refined: Refined, name: str, offset: float) -> np.ndarray:
@@ -335,7 +352,7 @@ class Problem:
     @property
     def behind(self) -> slice:
         """The columns of the background."""
-        end = self.columns.shape[1] - len(self.view.lost)
+        end = self.view.maps + EXTRA
         return slice(end - BACKGROUND, end)
 
     @cached_property

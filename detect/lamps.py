@@ -12,13 +12,14 @@ from scipy.optimize import nnls
 from detect.cad_descent import COARSE, KNOWN, shrunk
 from train.cad_form import CadForm
 from train.cast_shadows import cast, lamp_frame, lost
-from train.shading import EXTRA, Placement, lit, ridge
+from train.shading import Placement, lit, ridge
 
 LAMPS, STARTS = 2, 3
 APART = 15.0  # degrees between directions that are followed
 TRIED, BEHIND = 300, -0.3  # directions over the sphere; of these, lamps further behind the part than this light nothing that is seen
 WORTH = 0.06  # of what is left over where shadows could fall: one that explains less is none
-MISSED, DARK = 0.03, 0.04  # of the light: what must be left over for a shadow to be missed, and what a shadow takes at least
+MISSED = 0.03  # of the light: what must be left over for a shadow to be missed
+GAIN = 0.1  # the share of what is left over that a lamp must take away
 WIDE, CLOSE, SHADED = 18.0, 4.0, 4  # degrees about a likely lamp that is searched closely, and so many from shading
 BRIGHT = 0.7  # of the light: no lamp is thought to give more
 HOLLOW = 0.03  # share of hidden sky beyond which shadows are looked for
@@ -35,7 +36,7 @@ class Lamps:
     def quick(self, tried: np.ndarray) -> np.ndarray:
         """(0 or 1, 3): the lamp near one of ``tried`` (C, 3) that explains most, roughly: enough to tell poses apart."""
         light = Light(self, COARSE, np.empty((0, 3)))
-        if not len(tried) or not light.misses_shadows:
+        if not len(tried) or light.missing < MISSED:
             return np.empty((0, 3))
         worth = light.worth(light.shadows(tried))
         return self._moved(light, tried[worth.argmax()], TURNS[1:3])[0][None] if worth.max() > WORTH else np.empty((0, 3))
@@ -44,7 +45,7 @@ class Lamps:
         """(L, 3) unit vectors towards the lamps, in the camera's frame."""
         lamps = np.empty((0, 3))
         light = Light(self, COARSE, lamps)
-        if not light.misses_shadows:
+        if light.missing < MISSED:
             return lamps
         tried = np.concatenate([_DIRECTIONS, self.likely()])
         columns = light.shadows(tried)
@@ -54,16 +55,13 @@ class Lamps:
                 break
             sharp = Light(self, KNOWN, lamps)
             moved = [self._moved(sharp, tried[k], TURNS) for k in _peaks(tried, worth)]
-            lamps = np.concatenate([lamps, max(moved, key=lambda m: m[1])[0][None]])
-            if len(lamps) > 1:  # what the others were before this one was known
-                for k in range(len(lamps)):
-                    lamps[k] = self._moved(Light(self, KNOWN, np.delete(lamps, k, 0)), lamps[k], TURNS[1:])[0]
-            light = Light(self, COARSE, lamps)
-        while len(lamps):
-            taken = Light(self, KNOWN, lamps).taken
-            if taken.min() >= DARK:
+            more = np.concatenate([lamps, max(moved, key=lambda m: m[1])[0][None]])
+            if len(more) > 1:  # what the others were before this one was known
+                for k in range(len(more)):
+                    more[k] = self._moved(Light(self, KNOWN, np.delete(more, k, 0)), more[k], TURNS[1:])[0]
+            if Light(self, KNOWN, more).missing > (1 - GAIN) * sharp.missing:
                 break
-            lamps = np.delete(lamps, taken.argmin(), 0)
+            lamps, light = more, Light(self, COARSE, more)
         return lamps
 
     def likely(self, close: float = CLOSE) -> np.ndarray:
@@ -98,7 +96,7 @@ class Light:
         self.light, made, self.weight = lit(self.view, image)
         self.left, self.hidden = image - made, self.view.columns[:, count] > HOLLOW
         self.own = self.view.columns * self.weight[:, None]
-        self.normal = self.own.T @ self.view.columns + np.diag(ridge(count, len(lamps)))
+        self.normal = self.own.T @ self.view.columns + np.diag(ridge(count, self.view.falloff + len(lamps)))
         self.count = count
 
     def shaded(self) -> np.ndarray:
@@ -119,14 +117,9 @@ class Light:
         return max(abs(float(self.light[0])), 1e-3)
 
     @property
-    def misses_shadows(self) -> bool:
-        """Whether much is left over where the part hides its own sky."""
-        return bool(self.hidden.any()) and float(np.abs(self.left[self.hidden]).mean()) > MISSED * self.level
-
-    @property
-    def taken(self) -> np.ndarray:
-        """(L,) what each lamp's shadow takes where it lies, as a share of the light."""
-        return -self.light[self.count + EXTRA :] / self.level
+    def missing(self) -> float:
+        """Mean of what is left over where the part hides its own sky, as a share of the light."""
+        return float(np.abs(self.left[self.hidden]).mean()) / self.level if self.hidden.any() else 0.0
 
     def shadows(self, lamps: np.ndarray) -> np.ndarray:
         """(N, L) what the shadows of these lamps would take, by the cosine."""

@@ -109,19 +109,20 @@ def dimension_errors(part: Part, found: list[tuple[Inspection, np.ndarray, Drawn
     }  # fmt: skip
 
 
-def bench(part: Part, detector: CadDetector, severities: dict[str, list[float]], views: int, case: str, seed: int) -> dict[str, Any]:
-    """All figures of one case, the detector being calibrated already."""
+def bench(part: Part, detector: CadDetector, severities: dict[str, list[float | None]], views: int, case: str, seed: int) -> dict[str, Any]:
+    """All figures of one case, the detector being calibrated already. A severity of None: drawn from the part file's range."""
     size = detector.size
     plan = [(label, value) for label, values in severities.items() for value in values]
     with progress(views * (len(plan) + 2), case, "views") as advance:
         good = inspected(detector, drawn_views(part, Recipe(0, 2 * views, size=size, seed=seed), "test", "good", 2 * views, case), advance)
         rows, pooled = {}, []
         for label, value in plan:
-            recipe = Recipe(0, views, size=size, seed=seed, severities={label: [value]})
+            recipe = Recipe(0, views, size=size, seed=seed, severities={} if value is None else {label: [value]})
             bad = inspected(detector, drawn_views(part, recipe, "test", label, views, case), advance)
-            rows[f"{label} {value:g}"] = figures_of(good, bad)
+            name = label if value is None else f"{label} {value:g}"
+            rows[name] = figures_of(good, bad)
             if part.defects[label].kind == "dimension":
-                rows[f"{label} {value:g}"]["measured"] = dimension_errors(part, bad)
+                rows[name]["measured"] = dimension_errors(part, bad)
             pooled += bad
     return {
         "good": {"n": len(good), "rejected": float(np.mean([i.verdict in ("fail", "not this part") for i, _, _ in good])), "milliseconds": summary([i.milliseconds for i, _, _ in good])},
@@ -142,7 +143,7 @@ def calibrated(part: Part, size: int, count: int, case: str, seed: int, folder: 
 @click.option("--part", default="notched_cap", help="Part file or shelf name.")
 @click.option("--size", type=int, default=64, help="px.")
 @click.option("--case", "cases", type=click.Choice(CASES), multiple=True, default=("plain",), help="How the views are drawn.")
-@click.option("--severity", multiple=True, metavar="DEFECT=V,V...", help="[default: three over each range of the file]")
+@click.option("--severity", multiple=True, metavar="DEFECT=V,V...", help="[default: drawn from each range of the file]")
 @click.option("--views", type=click.IntRange(4), default=40, help="Of each defect and severity; twice as many good ones.")
 @click.option("--calibration", type=click.IntRange(19), default=100, help="Good views to calibrate on, drawn as the test is.")
 @click.option("--seed", type=int, default=100, help="Of all views.")
@@ -153,7 +154,7 @@ def main(
     from synth.cli import severities
 
     loaded = load(part)
-    wanted = severities(severity) or {n: [float(v) for v in np.linspace(*d.range, 3)] for n, d in loaded.defects.items()}
+    wanted = severities(severity) or {name: [None] for name in loaded.defects}
     found = {}
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:

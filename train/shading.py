@@ -14,6 +14,7 @@ from train.cast_shadows import cast, lost
 HOLLOW = 3  # columns where the part hides its own sky, by how much of it: even, and with the normal's x and y
 BACKGROUND = 3  # columns behind the part: even, and rising along x and y
 EXTRA = HOLLOW + BACKGROUND
+FALLOFF = 5  # columns before a near camera, to which one normal shines unlike at two places: the mean map times x, y, x^2, xy, y^2
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,8 @@ class Sheet:
     """A drawn view with ``samples`` x ``samples`` rays a pixel (fine arrays are (F, F), F = size * samples; pixels are rows, N = size ** 2).
 
     ``near`` grows towards the camera, -inf behind the part; ``face`` -1 there; ``slope`` (F, F, 2) the camera-frame normal's x and y;
-    ``columns`` (N, K + EXTRA + L) what each weight of the light adds to a pixel; ``cover`` (N,) share of it that the part fills;
-    ``lost`` (L, F, F) float32 what the shadows of L lamps take at each fine sample, for weights of 1.
+    ``columns`` (N, K + EXTRA + F + L) what each weight of the light adds to a pixel; ``cover`` (N,) share of it that the part fills;
+    ``falloff``: F, FALLOFF or 0; ``lost`` (L, F, F) float32 what the shadows of L lamps take at each fine sample, for weights of 1.
     """
 
     size: int
@@ -50,7 +51,13 @@ class Sheet:
     slope: np.ndarray
     columns: np.ndarray
     cover: np.ndarray
+    falloff: int
     lost: np.ndarray
+
+    @property
+    def maps(self) -> int:
+        """K, the number of reflectance maps."""
+        return self.columns.shape[1] - EXTRA - self.falloff - len(self.lost)
 
     def dark(self, light: np.ndarray) -> np.ndarray:
         """(F, F) float64: what the ``light``'s lamps, its last weights, leave in shadow at each fine sample; negative."""
@@ -66,10 +73,15 @@ def sheet(
     slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((size**2, table.shape[2] + EXTRA)), np.zeros(size**2)
     near, face, w1, w2 = raster(item.corners, at.turn, at.shift(pivot), at.scale * fine, fine, at.perspective)
     fill_columns(face, w1, w2, item.normals, at.turn, table, hollow, size, samples, slope, columns, cover)
+    falloff = FALLOFF if at.perspective else 0
+    if falloff:
+        y, x = (v.ravel() + 0.5 - size / 2 for v in np.mgrid[:size, :size] / 1.0)
+        places = np.column_stack([x, y, x * x / size, x * y / size, y * y / size]) / size
+        columns = np.concatenate([columns, columns[:, :1] * places], 1)
     if lamps is None or not len(lamps):
-        return Sheet(size, samples, near, face, slope, columns, cover, np.empty((0, fine, fine), np.float32))
+        return Sheet(size, samples, near, face, slope, columns, cover, falloff, np.empty((0, fine, fine), np.float32))
     taken = cast(item.corners, pivot, at, near, face, slope, lamps)
-    return Sheet(size, samples, near, face, slope, np.concatenate([columns, lost(taken, samples)], 1), cover, taken)
+    return Sheet(size, samples, near, face, slope, np.concatenate([columns, lost(taken, samples)], 1), cover, falloff, taken)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -154,17 +166,16 @@ def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # p
         light[:] = np.linalg.solve(left, right)
 
 
-def ridge(count: int, lamps: int = 0) -> np.ndarray:
-    """(count + EXTRA + lamps,) how strongly each weight of a light is held near 0: components by their deviation, the background
+def ridge(count: int, more: int = 0) -> np.ndarray:
+    """(count + EXTRA + more,) how strongly each weight of a light is held near 0: components by their deviation, the background
     hardly."""
-    return np.r_[1e-4, np.full(count - 1 + HOLLOW, 0.02), np.full(BACKGROUND, 1e-4), np.full(lamps, 0.02)]
+    return np.r_[1e-4, np.full(count - 1 + HOLLOW, 0.02), np.full(BACKGROUND, 1e-4), np.full(more, 0.02)]
 
 
 def lit(view: Sheet, image: np.ndarray, *, sigma: float = 0.01, rounds: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The light (K + EXTRA + L,) that suits ``image`` (N,) best, its picture (N,), and the pixels' weights (N,)."""
+    """The light (K + EXTRA + F + L,) that suits ``image`` (N,) best, its picture (N,), and the pixels' weights (N,)."""
     count = view.columns.shape[1]
     light, made, weight = np.zeros(count), np.empty(len(image)), np.empty(len(image))
     light[0] = 1.0
-    lamps = len(view.lost)
-    solve_light(view.columns, image, ridge(count - EXTRA - lamps, lamps), sigma, rounds, light, made, weight)
+    solve_light(view.columns, image, ridge(view.maps, count - EXTRA - view.maps), sigma, rounds, light, made, weight)
     return light, made, weight
