@@ -67,7 +67,7 @@ def measured(
     light = np.r_[0.5, 0.5 * rng.normal(size=table.shape[2] - 1) * 0.3, np.zeros(6)]
     picks = np.linspace(0, len(index.turns) - 1, POSES).astype(int)
     poses = [Placement(index.turns[k], reference.position, reference.scale, reference.perspective) for k in picks]
-    pictures = [sheet(item, pivot, p, table, hollow, SIZE, 2).columns @ light for p in poses]
+    pictures = [sheet(item, pivot, p, table, hollow, SIZE, 2).columns[:, : len(light)] @ light for p in poses]
     corners = (mesh.vertices - pivot)[np.unique(mesh.faces)]
 
     def loss(turn: np.ndarray, first: int, last: int) -> float:
