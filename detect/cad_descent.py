@@ -18,9 +18,10 @@ from train.symmetry import turned_about
 
 COARSE = 32  # px, where starts are told apart
 STARTS, BATCH = 12, 4
-FINALISTS, SECOND = 2, 3
+FINALISTS, SECOND = 2, 2
 KNOWN = 64  # px at most, where turns are told apart once the light is known
 SIGMA = 0.03  # of the image's contrast: a residual below it is noise, above it counts by its size
+BEATEN = 1.1  # times the best loss: a finalist above it is dropped
 APART, UNLIKE = 4.0, 12.0  # degrees between finalists, and between second chances
 SPINS = (4.0, 2.0, 1.0, 0.5)  # degrees
 LOOSE = 0.02  # of the image's width: how well its middle is known where the part file says that the part is there
@@ -85,6 +86,7 @@ class Search:
                 finalists.append(fit)
         for size in [s for s in picture.levels if s > COARSE]:
             finalists = self._descended(picture, finalists, size, 10, 0.4, trace, f"refine at {size} px")
+            finalists = [f for f in finalists if f.loss < BEATEN * finalists[0].loss]
         finalists[0] = self.spun(picture, finalists[0])
         return [replace(f, coarse=found[0].loss) for f in finalists]
 
@@ -132,11 +134,14 @@ class Search:
         """``at`` under every approximate symmetry of the part."""
         return [turned_about(at, turn, self.form.corners) for turn in self.form.symmetries.approximate]
 
-    def again(self, picture: Pyramid, places: Sequence[Placement], losses: Sequence[float], trace: list[Step] | None) -> list[Fit]:
-        """Second chances: of ``places`` the SECOND unlike ones of the least ``losses``, descended at the photograph's own size."""
+    def again(
+        self, picture: Pyramid, places: Sequence[Placement], losses: Sequence[float], below: float, trace: list[Step] | None
+    ) -> list[Fit]:
+        """Second chances: of ``places`` the SECOND unlike ones of the least ``losses``, those ``below`` a loss, descended at the photograph's
+        own size."""
         best: list[Placement] = []
         for k in np.argsort(losses, kind="stable"):
-            if len(best) < SECOND and all(self.form.symmetries.angle(places[k].turn, b.turn) > UNLIKE for b in best):
+            if losses[k] < below and len(best) < SECOND and all(self.form.symmetries.angle(places[k].turn, b.turn) > UNLIKE for b in best):
                 best.append(places[k])
         starts = [Fit(place, np.zeros(len(self.ridge)), np.inf, 0) for place in best]
         return self._descended(picture, starts, max(picture.levels), 10, 0.4, trace, "turned, the lamps known")

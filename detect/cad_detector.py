@@ -28,6 +28,7 @@ FORMAT = 2
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
+NEAR = 0.01  # a mean log-likelihood no further than this below the first's, compared roughly, is worth a closer look
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
 CONTENT = 0.75  # the quantile of good parts' terms above which second chances are sought
 LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
@@ -142,8 +143,11 @@ class CadDetector:
         if (
             self.content is None or score_of(evidence(first)) > self.content[0] or suspect[0] > self.content[1]
         ):  # suspects get the full budget
-            places = self.search.turned(first.at)
-            others = [*fits[1:], *self.search.again(pyramid, places, self.gauge.compared(picture, first, places, each), stages)]
+            places = [first.at, *(f.at for f in fits[1:]), *self.search.turned(first.at)]
+            losses = self.gauge.compared(picture, first, places, each)
+            likely = losses[0] + NEAR
+            others = [f for f, loss in zip(fits[1:], losses[1:], strict=False) if loss < likely]
+            others += self.search.again(pyramid, places[len(fits) :], losses[len(fits) :], likely, stages)
             unlike = [f for k, f in enumerate(others) if all(self.form.symmetries.angle(f.at.turn, o.at.turn) > APART for o in others[:k])]
             candidates = sorted([first, *each(lambda f: self.gauge(picture, f), unlike)], key=lambda r: r.loss)
         refined = candidates[0]

@@ -151,5 +151,5 @@ def test_poses_are_compared_under_lamps_of_their_own(form: CadForm) -> None:
     losses = Gauge(form).compared(picture, first, places)
     best = places[int(np.argmin(losses))]
     assert form.symmetries.angle(best.turn, at.turn) < 10
-    again = Search(form).again(Pyramid.of(picture), places, losses, None)
+    again = Search(form).again(Pyramid.of(picture), places, losses, np.inf, None)
     assert min(form.symmetries.angle(f.at.turn, at.turn) for f in again) < 2
