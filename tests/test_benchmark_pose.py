@@ -12,7 +12,7 @@ from pipelines.benchmark_pose import NEAR, error, pose_errors
 from synth.scene import Scene, about, draw_scene, matrix
 from train.cad_form import CadForm, build_form
 
-VIEWS = 120
+VIEWS = 60
 
 
 @pytest.fixture(scope="module")
@@ -58,4 +58,4 @@ def test_poses_are_found_within_a_degree(cap: cad.Part, form: CadForm) -> None:
     """Good views of any pose at 128 px: from retrieved starts to within a degree, in all but a few. The share over 500 views stands
     in docs/cad_form.md; this bound lies three standard errors of so few views below it."""
     degrees = np.array([r["degrees"] for r in pose_errors(cap, form, VIEWS, "plain", 300)])
-    assert (degrees <= NEAR).mean() >= 0.85 and np.median(degrees) < 0.5
+    assert (degrees <= NEAR).mean() >= 0.8 and np.median(degrees) < 0.5

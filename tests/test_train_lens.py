@@ -179,3 +179,17 @@ def test_scale_within_a_range(cap: cad.Part, camera: str) -> None:
         found = detector.project(draw(form.item, scene, 64)).refined.at
         off.append(abs(found.mm_per_pixel(64) / placement_of(scene, form.pivot).mm_per_pixel(64) - 1))
     assert len(seen) == 6 and np.median(off) < 0.01, off
+
+
+def test_on_the_command_line(command, tmp_path: Path) -> None:
+    """The calibration is part of what a run was made from; a learned form has no use for one; a bad file leaves nothing behind."""
+    path, other = saved(tmp_path, OPENCV), saved(tmp_path, OPENCV.replace("640", "641"), "other.yml")
+    code, out, _ = command(f"train fit notched_cap --form cad --camera {path} --dry-run -o {tmp_path / 'run'} --json")
+    assert code == 0 and "lens" in json.loads(out)
+    other_out = command(f"train fit notched_cap --form cad --camera {other} --dry-run -o {tmp_path / 'run'} --json")[1]
+    assert json.loads(other_out)["lens"] != json.loads(out)["lens"]
+    code, _, err = command(f"train fit notched_cap --camera {path}")
+    assert code == 2 and "a learned form knows no camera" in err
+    code, _, err = command(f"train fit notched_cap --form cad --camera {tmp_path / 'none.yml'} -o {tmp_path / 'run'}")
+    assert code == 2 and "no such file; wanted a camera calibration" in err
+    assert not (tmp_path / "run").exists()
