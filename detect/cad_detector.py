@@ -15,14 +15,16 @@ from cad.command import progress
 from cad.files import fingerprint, sha256
 from detect.cad_descent import APART, Fit, Pyramid, Search, Step
 from detect.calibrate import Conformal, check_alpha
-from detect.dimensions import Gauge, Measured, Refined
+from detect.dimensions import Gauge, Measured, Refined, Suspect
 from detect.evidence import evidence, misfit, named_regions, score_of
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
 from detect.photographs import Photograph
 from synth.raycast import srgb
+from synth.scene import about, matrix
 from train.cad_form import LENS, CadForm, luminance, thinned
 from train.lens import Lens
 from train.residual_noise import ResidualNoise
+from train.symmetry import turned_about
 
 FORMAT = 2
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
@@ -34,6 +36,7 @@ CONTENT = 0.75  # the quantile of good parts' terms above which second chances a
 LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
 SHADED = 0.1  # share of good images with cast shadows above which all are searched for them
 TERM = 0.97  # quantile of good parts that a term of the score is measured in
+FACING = 0.03  # share of the misfit that a dimension must take away where its feature would have to be turned into view
 FAINT = 0.003  # share of the misfit that a dimension must take away to count at all: most good parts have none that takes any
 TRUSTED = 0.95  # share of good parts whose dimensions must not look out by more than 1.645 standard errors
 
@@ -81,15 +84,16 @@ class CadCalibration:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A photograph's nearest good form; ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain
+    """A photograph's nearest good form; ``left``: the highest evidence that is left over, before a dimension was allowed to explain it; ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain
     most of the residual, as :meth:`Gauge.suspect` has it. ``steps`` of descent; ``seconds`` that it took, or the wall time of those
     projected together over their number."""
 
     fit: Fit
     refined: Refined
     anomaly: np.ndarray
+    left: float
     other: Refined | None
-    suspect: tuple[float, str | None, float]
+    suspect: Suspect
     steps: int
     seconds: float
 
@@ -140,9 +144,8 @@ class CadDetector:
         fits = self.search(pyramid, stages)
         first = self.gauge(picture, fits[0])
         candidates, suspect = [first], self.gauge.suspect(picture, first)
-        if (
-            self.content is None or score_of(evidence(first)) > self.content[0] or suspect[0] > self.content[1]
-        ):  # suspects get the full budget
+        suspects = self.content is None or score_of(evidence(first)) > self.content[0] or suspect[0] > self.content[1]
+        if suspects:  # they get the full budget
             places = [first.at, *(f.at for f in fits[1:]), *self.search.turned(first.at)]
             losses = self.gauge.compared(picture, first, places, each)
             likely = losses[0] + NEAR
@@ -157,7 +160,26 @@ class CadDetector:
         other = min(rivals, key=lambda r: score_of(evidence(r)), default=None)
         steps = int(sum(np.isfinite(s.path[:, 0]).sum() for s in stages))
         suspect = suspect if refined is first else self.gauge.suspect(picture, refined)
-        return Found(fits[0], refined, evidence(refined), other, suspect, steps, time.perf_counter() - began)
+        left = score_of(evidence(refined))
+        if suspects:
+            refined, suspect = self._facing(picture, refined, suspect)
+        return Found(fits[0], refined, evidence(refined), left, other, suspect, steps, time.perf_counter() - began)
+
+    def _facing(self, picture: np.ndarray, refined: Refined, suspect: Suspect) -> tuple[Refined, Suspect]:
+        """The form whose feature, out of tolerance, faces the camera, where that explains more than ``refined`` does, which may have turned
+        it out of sight."""
+        anomaly = evidence(refined)
+        steps = np.radians((-2.5, 0.0, 2.5))
+        turned = self.search.turned(refined.at)
+        if not len(self.form.symmetries.axes):
+            return refined, suspect
+        at = self.gauge.opposite(picture, refined, turned, anomaly > 0.5 * anomaly.max())
+        spun = [turned_about(at, matrix(about(axis, by)), self.form.corners) for axis in self.form.symmetries.axes for by in steps]
+        found = max(((self.gauge.suspect(picture, refined, place), place) for place in spun), key=lambda pair: pair[0][0])
+        if found[0][0] < max(suspect[0], FACING):
+            return refined, suspect
+        other = self.gauge(picture, Fit(found[1], refined.light, 0.0, self.size))
+        return other, found[0]
 
     def projected(self, photographs: Sequence[Photograph]) -> list[Found]:
         """All of them, on all cores."""
@@ -265,7 +287,7 @@ class CadDetector:
 
 def terms_of(found: Found) -> tuple[float, float]:
     """The highest evidence on the anomaly map; the share of the misfit that one dimension out of tolerance would take away."""
-    return score_of(found.anomaly), found.suspect[0]
+    return found.left, found.suspect[0]
 
 
 def _lighter(found: Found) -> Found:

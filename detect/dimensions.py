@@ -39,6 +39,7 @@ WORTH = 8.0  # by which such a change must lower the misfit, summed over pixels
 
 
 Solid = tuple[Drawable, np.ndarray]  # ready to draw, and its triangles' hidden sky
+Suspect = tuple[float, str | None, float]  # the share of the misfit that a dimension takes away, its name, the mm of the change
 
 
 @dataclass(frozen=True)
@@ -225,24 +226,37 @@ class Gauge:
             view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, held_now(form, at)
         )  # fmt: skip
 
-    def suspect(self, picture: np.ndarray, refined: Refined) -> tuple[float, str | None, float]:
+    def opposite(self, picture: np.ndarray, refined: Refined, places: list[Placement], region: np.ndarray) -> Placement:
+        """Of ``places`` the one that explains most of what ``refined`` leaves over in ``region`` (S, S) bool.
+
+        A part with a notch too short is nearly as well explained by a good one whose notch is turned out of sight as by one whose
+        notch is in its place. In the region itself the latter leaves nothing over.
+        """
+        size, look = min(len(picture), COARSEST), refined.look
+        image, weight = shrunk(picture, size).ravel(), shrunk(region.astype(float), size).ravel()
+        near = weight > 0.3 * weight.max()
+        drawn = (self.form.drawn(at, size, table=look.table, lamps=look.lamps).columns[near] @ refined.light for at in places)
+        return places[int(np.argmin([np.abs(image[near] - made).mean() for made in drawn]))]
+
+    def suspect(self, picture: np.ndarray, refined: Refined, at: Placement | None = None) -> tuple[float, str | None, float]:
         """The dimension whose change, by a share of PROBES of the part's size, explains most of what is left over: (the share of the
         misfit that it takes away, its name, the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a large
-        change leaves is an outlier to them."""
+        change leaves is an outlier to them. ``at``: another pose, where the change is to explain more than ``refined`` does."""
         size = min(len(picture), COARSEST)
         image, look = shrunk(picture, size).ravel(), refined.look
         unit = 0.02 * max(float(image.std()), 1e-3)
 
         def drawn(solid: Solid) -> np.ndarray:
-            return self.form.drawn(refined.at, size, *solid, table=look.table, lamps=look.lamps).columns @ refined.light
+            return self.form.drawn(at or refined.at, size, *solid, table=look.table, lamps=look.lamps).columns @ refined.light
 
-        nominal = drawn((self.form.item, self.form.hollow))
-        within = shrunk(refined.made.reshape(picture.shape), size).ravel() - nominal  # what dimensions within tolerance, and blur, add
+        good = self.form.drawn(refined.at, size, table=look.table, lamps=look.lamps).columns @ refined.light
+        # what dimensions within tolerance, and blur, add; seen from here alone
+        within = shrunk(refined.made.reshape(picture.shape), size).ravel() - good if at is None else 0.0
 
         def misfit(solid: Solid) -> float:
             return float(np.sqrt((image - drawn(solid) - within) ** 2 + unit**2).mean())
 
-        base = float(np.sqrt((image - nominal - within) ** 2 + unit**2).mean())
+        base = float(np.sqrt((image - good - within) ** 2 + unit**2).mean())
         best, likely, by = base, None, 0.0
 
         def tried(name: str, shares: tuple[float, ...], sign: float) -> None:
