@@ -162,7 +162,12 @@ class CadDetector:
         suspect = suspect if refined is first else self.gauge.suspect(picture, refined)
         left = score_of(evidence(refined))
         if suspects:
-            refined, suspect = self._facing(picture, refined, suspect)
+            facing, explained = self._facing(picture, refined, suspect)
+            if facing.loss < refined.loss:  # a good form explains it better there, whatever its dimensions
+                suspect, left = self.gauge.suspect(picture, facing), score_of(evidence(facing))
+            elif facing is not refined:
+                suspect = explained
+            refined = facing
         return Found(fits[0], refined, evidence(refined), left, other, suspect, steps, time.perf_counter() - began)
 
     def _facing(self, picture: np.ndarray, refined: Refined, suspect: Suspect) -> tuple[Refined, Suspect]:

@@ -255,3 +255,26 @@ def _quaternion(turn: np.ndarray) -> np.ndarray:
 
     x, y, z, w = Rotation.from_matrix(turn).as_quat()
     return np.array([w, x, y, z])
+
+
+def test_a_short_notch_is_not_turned_out_of_sight(detector: CadDetector, cap: cad.Part) -> None:
+    """From a pose whose notch is hidden, the pose that faces the short notch explains more; a good part's explains nothing."""
+    from detect.cad_descent import Fit
+
+    turned, kept = 0, 0
+    for photograph, drawn in views(cap, "short-notch", 16, **{"short-notch": [-2.5]}):
+        true = placement_of(Scene.of(drawn.sample.scene), detector.form.pivot)
+        if true.turn[2, 1] < 0.6 or abs(true.turn[2, 2]) > 0.5:  # the notch faces the camera
+            continue
+        picture = luminance(photograph.pixels)
+        hidden = replace(true, turn=true.turn @ np.diag([-1.0, -1.0, 1.0]))
+        refined = detector.gauge(picture, Fit(hidden, np.zeros(1), 0.0, 64))
+        other, suspect = detector._facing(picture, refined, (0.0, None, 0.0))
+        turned += 1
+        kept += suspect[1] == "notch_depth" and suspect[2] < -1 and detector.form.symmetries.angle(other.at.turn, true.turn) < 8
+    assert turned >= 2 and kept == turned
+    for photograph, drawn in views(cap, "good", 8):
+        true = placement_of(Scene.of(drawn.sample.scene), detector.form.pivot)
+        picture = luminance(photograph.pixels)
+        refined = detector.gauge(picture, Fit(true, np.zeros(1), 0.0, 64))
+        assert detector._facing(picture, refined, (0.0, None, 0.0))[0] is refined
