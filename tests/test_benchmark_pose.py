@@ -55,7 +55,7 @@ def test_the_round_parts_axis_is_measured(form: CadForm) -> None:
 
 @pytest.mark.slow
 def test_poses_are_found_within_a_degree(cap: cad.Part, form: CadForm) -> None:
-    """Good views of any pose at 128 px: from retrieved starts to within a degree, in all but a few. The share over 500 views stands
-    in docs/cad_form.md; this bound lies three standard errors of so few views below it."""
+    """Good views of any pose at 128 px: from retrieved starts to within a degree, in all but a few. The benchmark tells the share over
+    500; so few views scatter about it by a twentieth."""
     degrees = np.array([r["degrees"] for r in pose_errors(cap, form, VIEWS, "plain", 300)])
     assert (degrees <= NEAR).mean() >= 0.8 and np.median(degrees) < 0.5
