@@ -37,6 +37,7 @@ LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
 SHADED = 0.1  # share of good images with cast shadows above which all are searched for them
 TERM = 0.97  # quantile of good parts that a term of the score is measured in
 FACING = 0.03  # share of the misfit that a dimension must take away where its feature would have to be turned into view
+SPUN = np.radians((-2.5, 0.0, 2.5))  # about the turn that is tried: the near-symmetries that were measured lie further apart
 FAINT = 0.003  # share of the misfit that a dimension must take away to count at all: most good parts have none that takes any
 TRUSTED = 0.95  # share of good parts whose dimensions must not look out by more than 1.645 standard errors
 
@@ -52,8 +53,8 @@ class CadRun:
 @dataclass(frozen=True, eq=False)
 class CadCalibration:
     """What good images look like: their scores, their residuals by kind of pixel, the scale of each of a score's terms, the pixel level
-    of a region, the coarse loss and the terms at which a search ends, the misfit of a good fit, whether the light casts shadows, and how far the dimensions' standard
-    errors are to be trusted."""
+    of a region, the coarse loss and the terms at which a search ends, the misfit of a good fit, whether the light casts shadows, and
+    how far the dimensions' standard errors are to be trusted."""
 
     conformal: Conformal
     noise: ResidualNoise
@@ -84,7 +85,8 @@ class CadCalibration:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A photograph's nearest good form; ``left``: the highest evidence that is left over, before a dimension was allowed to explain it; ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain
+    """A photograph's nearest good form; ``left``: the highest evidence that is left over, before a dimension was allowed to explain it;
+    ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain
     most of the residual, as :meth:`Gauge.suspect` has it. ``steps`` of descent; ``seconds`` that it took, or the wall time of those
     projected together over their number."""
 
@@ -173,13 +175,11 @@ class CadDetector:
     def _facing(self, picture: np.ndarray, refined: Refined, suspect: Suspect) -> tuple[Refined, Suspect]:
         """The form whose feature, out of tolerance, faces the camera, where that explains more than ``refined`` does, which may have turned
         it out of sight."""
-        anomaly = evidence(refined)
-        steps = np.radians((-2.5, 0.0, 2.5))
-        turned = self.search.turned(refined.at)
-        if not len(self.form.symmetries.axes):
+        axes, anomaly = self.form.symmetries.axes, evidence(refined)
+        if not len(axes):
             return refined, suspect
-        at = self.gauge.opposite(picture, refined, turned, anomaly > 0.5 * anomaly.max())
-        spun = [turned_about(at, matrix(about(axis, by)), self.form.corners) for axis in self.form.symmetries.axes for by in steps]
+        at = self.gauge.opposite(picture, refined, self.search.turned(refined.at), anomaly > 0.5 * anomaly.max())
+        spun = [turned_about(at, matrix(about(axis, by)), self.form.corners) for axis in axes for by in SPUN]
         found = max(((self.gauge.suspect(picture, refined, place), place) for place in spun), key=lambda pair: pair[0][0])
         if found[0][0] < max(suspect[0], FACING):
             return refined, suspect

@@ -238,7 +238,7 @@ class Gauge:
         drawn = (self.form.drawn(at, size, table=look.table, lamps=look.lamps).columns[near] @ refined.light for at in places)
         return places[int(np.argmin([np.abs(image[near] - made).mean() for made in drawn]))]
 
-    def suspect(self, picture: np.ndarray, refined: Refined, at: Placement | None = None) -> tuple[float, str | None, float]:
+    def suspect(self, picture: np.ndarray, refined: Refined, at: Placement | None = None) -> Suspect:
         """The dimension whose change, by a share of PROBES of the part's size, explains most of what is left over: (the share of the
         misfit that it takes away, its name, the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a large
         change leaves is an outlier to them. ``at``: another pose, where the change is to explain more than ``refined`` does."""
@@ -319,7 +319,7 @@ class Gauge:
         return best
 
     def report(
-        self, picture: np.ndarray, refined: Refined, suspect: tuple[float, str | None, float] | None = None
+        self, picture: np.ndarray, refined: Refined, suspect: Suspect | None = None
     ) -> tuple[dict[str, Measured], dict[str, np.ndarray]]:
         """Every dimension that has a tolerance; and {name: (N,) what it adds to the picture} of those out of it.
 

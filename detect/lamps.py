@@ -27,8 +27,8 @@ TURNS = (6.0, 3.0, 1.5, 0.75, 0.4)  # degrees by which a lamp is moved to see wh
 
 
 class Lamps:
-    """The shadows of one photograph at one pose. ``picture`` (S, S) linear light; ``table``: reflectance maps; ``hints`` (H, 3): lamps that its highlights
-    tell of."""
+    """The shadows of one photograph at one pose. ``picture`` (S, S) linear light; ``table``: reflectance maps; ``hints`` (H, 3): lamps
+    that its highlights tell of."""
 
     def __init__(self, form: CadForm, picture: np.ndarray, at: Placement, table: np.ndarray, hints: np.ndarray) -> None:
         self.form, self.picture, self.at, self.table, self.hints = form, picture, at, table, hints

@@ -118,9 +118,8 @@ def detection_plot(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) ->
             curve, limit = detection_curve(sizes, found), detection_limit(sizes, found)
             known = f"{name}: 95 % at {limit:.2g}" if limit is not None else f"{name}: 95 % not reached"
             (line,) = axes.plot(across, 1 / (1 + np.exp(-curve[0] - curve[1] * np.log(across))), label=known)
-            groups = [found[part] for part in np.array_split(np.argsort(sizes, kind="stable"), min(8, len(np.unique(sizes))))]
-            middles = [sizes[part].mean() for part in np.array_split(np.argsort(sizes, kind="stable"), min(8, len(np.unique(sizes))))]
-            axes.plot(middles, [g.mean() for g in groups], "o", markersize=3, color=line.get_color())
+            groups = np.array_split(np.argsort(sizes, kind="stable"), min(8, len(np.unique(sizes))))
+            axes.plot([sizes[g].mean() for g in groups], [found[g].mean() for g in groups], "o", markersize=3, color=line.get_color())
         axes.axhline(0.95, color="0.8", linewidth=0.8)
         axes.set(xlabel=f"{label}, size", ylim=(-0.03, 1.03))
         axes.legend(frameon=False, loc="lower right")

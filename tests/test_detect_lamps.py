@@ -85,12 +85,12 @@ def test_shadows_are_where_rays_are_stopped(form: CadForm, seed: int, perspectiv
     assert (np.abs(share - rays) < 0.5)[lit_side].mean() > 0.96
 
 
-def test_a_convex_part_casts_none_on_itself(nut: cad.Part) -> None:
-    bolt = cad.parse("part: p\nunits: mm\ndimensions: {r: 10}\nfeatures:\n  - {name: ball, add: sphere, radius: r}\n")
+def test_a_convex_part_casts_none_on_itself() -> None:
+    ball = cad.parse("part: p\nunits: mm\ndimensions: {r: 10}\nfeatures:\n  - {name: ball, add: sphere, radius: r}\n")
     from synth.raycast import Drawable, raster
     from train.shading import fill_columns
 
-    item, at, fine = Drawable.of(bolt.mesh()), Placement(np.eye(3), np.array([0.0, 0.0, -50.0]), 1 / 25, False), 128
+    item, at, fine = Drawable.of(ball.mesh()), Placement(np.eye(3), np.array([0.0, 0.0, -50.0]), 1 / 25, False), 128
     near, face, w1, w2 = raster(item.corners, at.turn, at.shift(np.zeros(3)), at.scale * fine, fine, False)
     slope = np.zeros((fine, fine, 2), np.float32)
     fill_columns(face, w1, w2, item.normals, at.turn, np.ones((5, 5, 1), np.float32), np.zeros(len(face) * fine), SIZE, 2, slope, np.zeros((SIZE**2, 7)), np.zeros(SIZE**2))  # fmt: skip
