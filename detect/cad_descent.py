@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from detect.gauss_newton import DISTANCE, FIXED, PARAMETERS, SCALE, SHIFT, desce
 from synth.scene import about, matrix
 from train.cad_form import SAMPLES, CadForm
 from train.pose_index import FILL, THUMB
-from train.shading import Placement, lit, ridge
+from train.shading import Placement, narrowed, ridge
 from train.symmetry import turned_about
 
 COARSE = 32  # px, where starts are told apart
@@ -69,10 +69,12 @@ class Step:
 
 
 class Search:
-    """Finds a part's pose in photographs. ``enough``: the coarse loss at which no further start is tried; None: all are."""
+    """Finds a part's pose in photographs. ``enough``: the coarse loss at which no further start is tried; None: all are.
+    ``each`` maps over poses: a pool's map, where cores are idle."""
 
     def __init__(self, form: CadForm, *, enough: float | None = None) -> None:
         self.form, self.enough = form, enough
+        self.each: Callable = map
         self.ridge = ridge(form.table.shape[2])
 
     def __call__(self, picture: Pyramid, trace: list[Step] | None = None) -> list[Fit]:
@@ -113,22 +115,17 @@ class Search:
         return sorted(found + others, key=lambda f: f.loss)
 
     def spun(self, picture: Pyramid, fit: Fit) -> Fit:
-        """The best spin about an axis of near-symmetry, step by step: what tells it is so little of the picture that a descent, to which
-        it is an outlier, stops short of it."""
-        size, best = max(picture.levels), fit
-        for axis in self.form.symmetries.axes:
-            for angle in np.radians(SPINS):
-                for way in (angle, -angle):
-                    while (
-                        other := self._lit(picture, turned_about(best.at, matrix(about(axis, way)), self.form.corners), size)
-                    ).loss < best.loss:
-                        best = other
-        return best if best is fit else self._descended(picture, [best], size, 3, SIGMA, None, "")[0]
+        """The best spin about an axis of near-symmetry in the light of ``fit``, step by step: what tells it is so little of the picture
+        that a descent, to which it is an outlier, stops short of it."""
+        size = max(picture.levels)
+        image, (table, light) = picture.levels[size], narrowed(self.form.table, fit.light)
 
-    def _lit(self, picture: Pyramid, at: Placement, size: int) -> Fit:
-        image = picture.levels[size]
-        light, made, _ = lit(self.form.drawn(at, size), image, sigma=SIGMA, rounds=3)
-        return Fit(at, light[: len(self.ridge)], float((np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA).mean()), size)
+        def loss(at: Placement) -> float:
+            made = self.form.drawn(at, size, table=table).columns[:, : len(light)] @ light
+            return float((np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA).mean())
+
+        at = best_spin(self.form, fit.at, loss, np.radians(SPINS), 0.0, self.each)
+        return fit if at is fit.at else self._descended(picture, [replace(fit, at=at)], size, 3, SIGMA, None, "")[0]
 
     def turned(self, at: Placement) -> list[Placement]:
         """``at`` under every approximate symmetry of the part."""
@@ -160,7 +157,7 @@ class Search:
             )  # fmt: skip
             return Fit(Placement(turn, position, scale, start.at.perspective), light, loss, size), path
 
-        done = sorted(map(one, starts), key=lambda pair: pair[0].loss)
+        done = sorted(self.each(one, starts), key=lambda pair: pair[0].loss)
         if trace is not None and done:
             trace.append(Step(name, size, done[0][1]))
         return [fit for fit, _ in done]
@@ -174,6 +171,24 @@ class Search:
         box = part_box(whole)
         near = index.nearest(_cropped(whole, box).ravel(), STARTS)
         return [_in_box(replace(reference, turn=index.turns[k]), index.boxes[k], box, form) for k in near]
+
+
+def best_spin(
+    form: CadForm, start: Placement, loss: Callable[[Placement], float], angles: Sequence[float], least: float, each: Callable
+) -> Placement:
+    """From ``start``, spun about the axes of near-symmetry step by step as long as the ``loss`` falls, at first by more than ``least``."""
+    best, lowest = start, loss(start) - least
+    for axis in form.symmetries.axes:
+        for angle in angles:
+            ways = [matrix(about(axis, way)) for way in (angle, -angle)]
+            places = [turned_about(best, way, form.corners) for way in ways]
+            losses = list(each(loss, places))
+            way = int(losses[1] < losses[0])
+            at, found = places[way], losses[way]
+            while found < lowest:
+                best, lowest, at = at, found, turned_about(at, ways[way], form.corners)
+                found = loss(at)
+    return best
 
 
 def held(form: CadForm, at: Placement, weight: float) -> tuple[np.ndarray, np.ndarray]:

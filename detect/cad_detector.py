@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ SAMPLED = 80  # good images that noise and stopping are learned from, before all
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
 NEAR = 0.01  # a mean log-likelihood no further than this below the first's, compared roughly, is worth a closer look
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
-CONTENT = 0.75  # the quantile of good parts' terms above which second chances are sought
+CONTENT = 0.9  # the quantile of good parts' terms above which second chances are sought
 LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
 SHADED = 0.1  # share of good images with cast shadows above which all are searched for them
 TERM = 0.97  # quantile of good parts that a term of the score is measured in
 FACING = 0.03  # share of the misfit that a dimension must take away where its feature would have to be turned into view
 SPUN = np.radians((-2.5, 0.0, 2.5))  # about the turn that is tried: the near-symmetries that were measured lie further apart
-FAINT = 0.003  # share of the misfit that a dimension must take away to count at all: most good parts have none that takes any
+FAINT = 3.0  # deviates that a dimension out of tolerance must gain to count at all: most good parts have none that gains any
 TRUSTED = 0.95  # share of good parts whose dimensions must not look out by more than 1.645 standard errors
 
 
@@ -87,7 +87,7 @@ class CadCalibration:
 class Found:
     """A photograph's nearest good form; ``left``: the highest evidence that is left over, before a dimension was allowed to explain it;
     ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain
-    most of the residual, as :meth:`Gauge.suspect` has it. ``steps`` of descent; ``seconds`` that it took, or the wall time of those
+    the photograph best if it were out of tolerance, as :meth:`Gauge.suspect` has it. ``steps`` of descent; ``seconds`` that it took, or the wall time of those
     projected together over their number."""
 
     fit: Fit
@@ -137,24 +137,24 @@ class CadDetector:
         self.gauge = Gauge(self.form, noise, calibration.trust if calibration else None, shadows=shadows)
         self.search = Search(self.form, enough=enough)
 
-    def project(self, pixels: np.ndarray, trace: list[Step] | None = None, each: Callable = map) -> Found:
-        """(S, S, 3) uint8 -> the nearest good form. ``each`` maps over poses: a pool's, where cores are idle."""
+    def project(self, pixels: np.ndarray, trace: list[Step] | None = None) -> Found:
+        """(S, S, 3) uint8 -> the nearest good form."""
         began = time.perf_counter()
         picture = luminance(pixels)
         stages: list[Step] = [] if trace is None else trace
         pyramid = Pyramid.of(picture)
         fits = self.search(pyramid, stages)
-        first = self.gauge(picture, fits[0])
+        first = self.gauge.settled(picture, fits[0])
         candidates, suspect = [first], self.gauge.suspect(picture, first)
         suspects = self.content is None or score_of(evidence(first)) > self.content[0] or suspect[0] > self.content[1]
         if suspects:  # they get the full budget
             places = [first.at, *(f.at for f in fits[1:]), *self.search.turned(first.at)]
-            losses = self.gauge.compared(picture, first, places, each)
+            losses = self.gauge.compared(picture, first, places)
             likely = losses[0] + NEAR
             others = [f for f, loss in zip(fits[1:], losses[1:], strict=False) if loss < likely]
             others += self.search.again(pyramid, places[len(fits) :], losses[len(fits) :], likely, stages)
             unlike = [f for k, f in enumerate(others) if all(self.form.symmetries.angle(f.at.turn, o.at.turn) > APART for o in others[:k])]
-            candidates = sorted([first, *each(lambda f: self.gauge(picture, f), unlike)], key=lambda r: r.loss)
+            candidates = sorted([first, *(self.gauge.settled(picture, f) for f in unlike)], key=lambda r: r.loss)
         refined = candidates[0]
         rivals = [
             c for c in candidates[1:] if c.loss <= refined.loss + ALIKE and self.form.symmetries.angle(c.at.turn, refined.at.turn) > APART
@@ -180,20 +180,24 @@ class CadDetector:
             return refined, suspect
         at = self.gauge.opposite(picture, refined, self.search.turned(refined.at), anomaly > 0.5 * anomaly.max())
         spun = [turned_about(at, matrix(about(axis, by)), self.form.corners) for axis in axes for by in SPUN]
-        found = max(((self.gauge.suspect(picture, refined, place), place) for place in spun), key=lambda pair: pair[0][0])
-        if found[0][0] < max(suspect[0], FACING):
+        share, place = max(((self.gauge.turned_suspect(picture, refined, place)[0], place) for place in spun), key=lambda pair: pair[0])
+        if share < FACING:
             return refined, suspect
-        other = self.gauge(picture, Fit(found[1], refined.light, 0.0, self.size))
-        return other, found[0]
+        other = self.gauge.settled(picture, Fit(place, refined.light, 0.0, self.size))
+        gain, name, by = self.gauge.suspect(picture, other)
+        gain -= picture.size * (other.loss - refined.loss)
+        return (other, (gain, name, by)) if gain > suspect[0] + NEAR * picture.size else (refined, suspect)
 
     def projected(self, photographs: Sequence[Photograph]) -> list[Found]:
         """All of them, on all cores."""
         began = time.perf_counter()
         with one_thread_each() as pool, threadpool_limits(1):
-            if len(photographs) == 1:
-                found = [self.project(photographs[0].pixels, each=pool.map)]
-            else:
-                found = list(pool.map(lambda p: self.project(p.pixels), photographs))
+            alone = len(photographs) == 1  # then its poses are mapped over the cores
+            self.search.each = self.gauge.each = pool.map if alone else map
+            try:
+                found = list((map if alone else pool.map)(lambda p: self.project(p.pixels), photographs))
+            finally:
+                self.search.each = self.gauge.each = map
         return [replace(f, seconds=(time.perf_counter() - began) / len(found)) for f in found]
 
     def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> CadCalibration:
@@ -207,10 +211,8 @@ class CadDetector:
             noise = ResidualNoise.of(*thinned(*map(list, zip(*rows, strict=True))), self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
             again = [replace(f.refined, deviation=noise.deviation(f.refined.found, f.refined.look.floor)) for f in first]
-            content = (
-                float(np.quantile([score_of(evidence(r)) for r in again], CONTENT)),
-                float(np.quantile([f.suspect[0] for f in first], CONTENT)),
-            )
+            gains = [self.gauge.suspect(luminance(p.pixels), r)[0] for p, r in zip(sample, again, strict=True)]
+            content = (float(np.quantile([score_of(evidence(r)) for r in again], CONTENT)), float(np.quantile(gains, CONTENT)))
             shadows = float(np.mean([len(f.refined.look.lamps) > 0 for f in first])) > SHADED
             self.use(None, noise, enough, content, shadows)
             all_ = [_lighter(f) for part in chunks(photographs) for f in self._told(part, advance)]
@@ -291,8 +293,9 @@ class CadDetector:
 
 
 def terms_of(found: Found) -> tuple[float, float]:
-    """The highest evidence on the anomaly map; the share of the misfit that one dimension out of tolerance would take away."""
-    return found.left, found.suspect[0]
+    """The highest evidence on the anomaly map; the root of twice the log-likelihood that one dimension out of tolerance would gain: a
+    standard normal deviate, had neighbouring pixels nothing to do with each other (Wilks 1938)."""
+    return found.left, float(np.sqrt(2 * max(found.suspect[0], 0.0)))
 
 
 def _lighter(found: Found) -> Found:

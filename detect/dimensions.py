@@ -7,39 +7,41 @@ are first held within their tolerances (a good form is a part in tolerance); the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import uniform_filter
+from scipy.optimize import lsq_linear
 
 from cad.errors import InputError
 from cad.part import Tolerance
-from detect.cad_descent import KNOWN, Fit, held, shrunk
+from detect.cad_descent import KNOWN, Fit, best_spin, held, shrunk
 from detect.gauss_newton import FIXED, PARAMETERS, SCALE, SHIFT, fill_jacobian, turned
 from detect.lamps import Lamps
 from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
 from train.cad_form import SAMPLES, CadForm
 from train.residual_noise import ResidualNoise, kinds
-from train.shading import BACKGROUND, EXTRA, Placement, Sheet, lit
+from train.shading import BACKGROUND, EXTRA, Placement, Sheet, lit, narrowed
 
-ROUNDS = 3
+ROUNDS = 2
 OUTLIER = 2.5  # deviations at which a residual begins to count less
 SPREAD = 3.0  # precision of a dimension uniform over its tolerance, in half tolerances: 1 / variance
 SURE = 3.0  # standard errors beyond a limit at which a dimension is out
 TELLS = 0.5  # px: a dimension whose standard error is larger than this, in the image, is one that the view cannot tell
 STEP = 0.3  # px: by which a dimension is moved to see what it does
 PATIENCE = 8
-PROBES = (0.015, 0.025, 0.04, 0.06, 0.1)  # of the part's size: changes of a dimension that a suspect photograph is tried with
-COARSEST, GAIN = 64, 0.01  # px at which they are tried, and the share of the misfit that one must take away
+PROBES = (0.02, 0.01, 0.035, 0.06, 0.1)  # of the part's size: changes of a dimension that a photograph is tried with, the first of each
+COARSEST = 64  # px at which poses are tried with a dimension out of tolerance
+SPINS, TOLD = (3.0, 1.5, 0.75), 8.0  # degrees of a spin that is tried, and nats that it must gain
 ROUGH = 9.0  # degrees between the lamps that poses are compared under
-WORTH = 8.0  # by which such a change must lower the misfit, summed over pixels
+WORTH = 8.0  # nats that such a change must gain
 
 
 Solid = tuple[Drawable, np.ndarray]  # ready to draw, and its triangles' hidden sky
-Suspect = tuple[float, str | None, float]  # the share of the misfit that a dimension takes away, its name, the mm of the change
+Suspect = tuple[float, str | None, float]  # what a dimension out of tolerance gains, its name, the mm of the change
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Refined:
 
 
 class Gauge:
-    """Measures a form's dimensions. ``noise`` is what good parts leave over; a calibration replaces the form's own."""
+    """Measures a form's dimensions. ``noise`` is what good parts leave over; a calibration replaces the form's own. ``each`` maps over
+    drawings: a pool's map, where cores are idle."""
 
     def __init__(
         self, form: CadForm, noise: ResidualNoise | None = None, trust: dict[str, float] | None = None, *, shadows: bool = True
@@ -116,6 +119,7 @@ class Gauge:
         """``trust`` {dimension: factor}: by how much standard errors fell short on good parts; 1 where it is not known. ``shadows``: whether
         the light of these photographs casts any."""
         self.form, self.noise, self.trust, self.shadows = form, noise or form.noise, trust or {}, shadows
+        self.each: Callable = map
         self.names = [n for n, t in form.part.dimensions.items() if t.plus + t.minus > 0]
         tolerances = [form.part.dimensions[n] for n in self.names]
         self.half = np.array([(t.plus + t.minus) / 2 for t in tolerances])
@@ -133,51 +137,75 @@ class Gauge:
         item = Drawable.of(self.form.coarse.mesh(dimensions))
         return item, self.form.hollow_of(item)
 
-    def __call__(self, picture: np.ndarray, fit: Fit) -> Refined:
-        """``picture`` (S, S) linear light; ``fit`` at the same size."""
+    def __call__(self, picture: np.ndarray, fit: Fit, known: Refined | None = None) -> Refined:
+        """``picture`` (S, S) linear light; ``fit`` at the same size; ``known``: a form whose look and light are this one's too."""
         image, size = picture.ravel(), len(picture)
         at, form = fit.at, self.form
         nominal = (form.item, form.hollow)
-        look, light = self.look(picture, at)
-        effects = self._effects(at, self.variants, look, size)
+        look, light = self.look(picture, at) if known is None else (known.look, known.light)
+        effects = 0.5 * self._effects(at, self.variants, look, light, size)
         offsets = self.start / np.maximum(self.half, 1e-12)
         within = np.zeros(len(offsets))
         for turn in range(ROUNDS + 1):
             problem = self._problem(image, at, nominal, light, effects, within - offsets, look, size)
             if turn == ROUNDS:
                 break
-            move = problem.solve(np.full(len(within), SPREAD), within)
+            move = problem.bounded(np.full(len(within), SPREAD), within)
             at, light = problem.moved(at, move)
-            within = np.clip(within + problem.own(move), -1.0, 1.0)
+            within = within + problem.own(move)
         free, sigma = problem.freed(within, self.half, offsets)
         view = problem.view
         seen = dict(zip(self.names, problem.dimensions.T, strict=True))
         return Refined(at, light, within, free, sigma, problem.made, problem.residual, problem.deviation, problem.found, view, look, seen)
 
-    def compared(self, picture: np.ndarray, first: Refined, places: list[Placement], each: Callable = map) -> list[float]:
-        """Each place's loss at KNOWN px under the highlights of ``first``, with a lamp of its own and nominal dimensions: what it takes
-        to rank them.
+    def settled(self, picture: np.ndarray, fit: Fit) -> Refined:
+        """As calling it, and again from where the part, spun about an axis of near-symmetry, makes the photograph likelier: in deviations
+        of good parts' residuals a spin tells that a descent over robust residuals passes by."""
+        refined = self(picture, fit)
+        size, drawn = len(picture), self._pictures(refined.look, refined.light)
+
+        def made(at: Placement) -> np.ndarray:
+            return refined.look.blurred(drawn(at, size), size)
+
+        left = refined.residual + made(refined.at)
+
+        def nats(at: Placement) -> float:
+            return len(left) * _loss((left - made(at)) / refined.deviation)
+
+        best = best_spin(self.form, refined.at, nats, np.radians(SPINS), TOLD, self.each)
+        if best is refined.at:
+            return refined
+        other = self(picture, replace(fit, at=best), refined)
+        return other if other.loss < refined.loss else refined
+
+    def compared(self, picture: np.ndarray, first: Refined, places: list[Placement]) -> list[float]:
+        """Each place's loss at KNOWN px in the light of ``first``, where shadows fall with a lamp of its own, and nominal dimensions: what
+        it takes to rank them.
 
         A wrong turn about a near-symmetry changes little of the picture, and the shadows that another turn would cast are not
         seen from the first: each has to be asked for its own.
         """
-        size, form, table = min(KNOWN, len(picture)), self.form, first.look.table
+        size, form = min(KNOWN, len(picture)), self.form
         small = shrunk(picture, size)
         image = small.ravel()
         view = form.drawn(first.at, size)
-        floor, made = grain(image, view), lit(view, image)[1]
-        hints = with_lobes(finer(form.table), view, image - made, np.ones(len(image)))[1]
-        hints = np.concatenate([hints, first.look.lamps])
-        tried = Lamps(form, small, first.at, form.table, hints).likely(ROUGH) if self.shadows else np.empty((0, 3))
+        floor, hints, tried, known = grain(image, view), np.empty((0, 3)), np.empty((0, 3)), None
+        if self.shadows:
+            table = first.look.table
+            found = with_lobes(finer(form.table), view, image - lit(view, image)[1], np.ones(len(image)))[1]
+            hints = np.concatenate([found, first.look.lamps])
+            tried = Lamps(form, small, first.at, form.table, hints).likely(ROUGH)
+        else:  # the light stays the same, whatever turns under it
+            table, known = narrowed(first.look.table, first.light)
 
         def loss(at: Placement) -> float:
             lamps = Lamps(form, small, at, table, hints).quick(tried) if self.shadows else tried
             seen = form.drawn(at, size, table=table, lamps=lamps)
-            light, made, _ = lit(seen, image, rounds=4)
+            light, made = lit(seen, image, rounds=4)[:2] if known is None else (known, seen.columns @ known)
             deviation = self.noise.deviation(kinds(seen, made, light, table, form.hollow), floor)
             return float(np.mean(np.log(deviation))) + _loss((image - made) / deviation)
 
-        return list(each(loss, places))
+        return list(self.each(loss, places))
 
     def look(self, picture: np.ndarray, at: Placement) -> tuple[Look, np.ndarray]:
         """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
@@ -199,28 +227,25 @@ class Gauge:
         light, made, _ = lit(view, image)
         return Look(table, lamps, blur_of(made, image, size), floor), light
 
-    def _effects(self, at: Placement, variants: list[tuple[Solid, Solid]], look: Look, size: int) -> list[np.ndarray]:
-        """(N, K + EXTRA) each: what half the way from low to high adds to the columns, all seen from ``at``."""
-        both = (
-            (self.form.drawn(at, size, *solid, table=look.table, lamps=look.lamps).columns for solid in variant) for variant in variants
-        )
-        return [(high - low) / 2 for low, high in both]
+    def _effects(self, at: Placement, variants: list[tuple[Solid, Solid]], look: Look, light: np.ndarray, size: int) -> np.ndarray:
+        """(N, D) what the way from low to high of each of D variants adds to the sharp picture, all seen from ``at``."""
+        drawn = self._pictures(look, light)
+        made = list(self.each(lambda solid: drawn(at, size, solid), [solid for variant in variants for solid in variant]))
+        return np.stack(made[1::2], 1) - np.stack(made[::2], 1) if made else np.zeros((size**2, 0))
 
     def _problem(
-        self, image: np.ndarray, at: Placement, solid: Solid, light: np.ndarray, effects: list[np.ndarray],
+        self, image: np.ndarray, at: Placement, solid: Solid, light: np.ndarray, effects: np.ndarray,
         within: np.ndarray, look: Look, size: int,
     ) -> Problem:  # fmt: skip
         form = self.form
         view = form.drawn(at, size, *solid, table=look.table, lamps=look.lamps)
-        columns = view.columns + sum(w * e for w, e in zip(within, effects, strict=True))
-        sharp = columns @ light
+        sharp = view.columns @ light + effects @ within
         jacobian = np.empty((len(image), PARAMETERS))
         fill_jacobian(
             view.near, view.face, view.slope, light, view.dark(light), look.table, solid[1], at.position, at.scale * size, at.perspective, size, SAMPLES, jacobian
         )  # fmt: skip
-        own = np.stack([e @ light for e in effects], 1) if effects else np.zeros((len(image), 0))
-        rows = look.blurred(np.concatenate([sharp[:, None], jacobian, columns, own], 1), size)
-        made, jacobian, columns, own = np.split(rows, np.cumsum([1, PARAMETERS, columns.shape[1]]), 1)
+        rows = look.blurred(np.concatenate([sharp[:, None], jacobian, view.columns, effects], 1), size)
+        made, jacobian, columns, own = np.split(rows, np.cumsum([1, PARAMETERS, view.columns.shape[1]]), 1)
         found = kinds(view, made[:, 0], light, look.table, solid[1])
         return Problem(
             view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, held_now(form, at)
@@ -232,46 +257,61 @@ class Gauge:
         A part with a notch too short is nearly as well explained by a good one whose notch is turned out of sight as by one whose
         notch is in its place. In the region itself the latter leaves nothing over.
         """
-        size, look = min(len(picture), COARSEST), refined.look
+        size = min(len(picture), COARSEST)
         image, weight = shrunk(picture, size).ravel(), shrunk(region.astype(float), size).ravel()
         near = weight > 0.3 * weight.max()
-        drawn = (self.form.drawn(at, size, table=look.table, lamps=look.lamps).columns[near] @ refined.light for at in places)
-        return places[int(np.argmin([np.abs(image[near] - made).mean() for made in drawn]))]
+        drawn = self._pictures(refined.look, refined.light)
+        return places[int(np.argmin(list(self.each(lambda at: np.abs(image[near] - drawn(at, size)[near]).mean(), places))))]
 
-    def suspect(self, picture: np.ndarray, refined: Refined, at: Placement | None = None) -> Suspect:
-        """The dimension whose change, by a share of PROBES of the part's size, explains most of what is left over: (the share of the
-        misfit that it takes away, its name, the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a large
-        change leaves is an outlier to them. ``at``: another pose, where the change is to explain more than ``refined`` does."""
-        size = min(len(picture), COARSEST)
-        image, look = shrunk(picture, size).ravel(), refined.look
+    def _pictures(self, look: Look, light: np.ndarray) -> Callable[..., np.ndarray]:
+        """A function that draws (N,) a solid, the nominal part by default, at a place in this light."""
+        table, light = narrowed(look.table, light)
+        return lambda at, size, solid=(): self.form.drawn(at, size, *solid, table=table, lamps=look.lamps).columns @ light
+
+    def suspect(self, picture: np.ndarray, refined: Refined) -> Suspect:
+        """The dimension whose change, by a share of PROBES of the part's size, makes the photograph likeliest: (the gain in
+        log-likelihood, nats; its name; the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a
+        large change leaves is an outlier to them."""
+        size, drawn = len(picture), self._pictures(refined.look, refined.light)
+
+        def made(solid: Solid | tuple[()]) -> np.ndarray:
+            return refined.look.blurred(drawn(refined.at, size, solid), size)
+
+        left = refined.residual + made(())  # beside what dimensions within tolerance add
+
+        def nats(residual: np.ndarray) -> float:
+            return len(residual) * _loss(residual / refined.deviation)
+
+        return self._probed(lambda solid: nats(left - made(solid)), nats(refined.residual))
+
+    def turned_suspect(self, picture: np.ndarray, refined: Refined, at: Placement) -> Suspect:
+        """As :meth:`suspect`, of a part that is placed elsewhere than ``refined`` has it, roughly: the gain is the share of the misfit of
+        ``refined`` that is taken away."""
+        size, drawn = min(len(picture), COARSEST), self._pictures(refined.look, refined.light)
+        image = shrunk(picture, size).ravel()
         unit = 0.02 * max(float(image.std()), 1e-3)
 
-        def drawn(solid: Solid) -> np.ndarray:
-            return self.form.drawn(at or refined.at, size, *solid, table=look.table, lamps=look.lamps).columns @ refined.light
+        def misfit(at: Placement, solid: Solid | tuple[()] = ()) -> float:
+            return float(np.sqrt((image - drawn(at, size, solid)) ** 2 + unit**2).mean())
 
-        good = self.form.drawn(refined.at, size, table=look.table, lamps=look.lamps).columns @ refined.light
-        # what dimensions within tolerance, and blur, add; seen from here alone
-        within = shrunk(refined.made.reshape(picture.shape), size).ravel() - good if at is None else 0.0
+        base = misfit(refined.at)
+        gain, name, by = self._probed(lambda solid: misfit(at, solid), base)
+        return gain / base, name, by
 
-        def misfit(solid: Solid) -> float:
-            return float(np.sqrt((image - drawn(solid) - within) ** 2 + unit**2).mean())
+    def _probed(self, loss: Callable[[Solid], float], best: float) -> Suspect:
+        """The probe of the least ``loss``, and by how much that is below ``best``: each dimension by the first change, then the best one by the others."""
+        found: Suspect = (0.0, None, 0.0)
 
-        base = float(np.sqrt((image - good - within) ** 2 + unit**2).mean())
-        best, likely, by = base, None, 0.0
+        def tried(found: Suspect, probes: list[tuple[str, float]]) -> Suspect:
+            built = [(solid, name, by) for name, by in probes if (solid := self._probe(name, by)) is not None]
+            losses = self.each(loss, [solid for solid, _, _ in built])
+            return max([found, *((best - own, name, by) for own, (_, name, by) in zip(losses, built, strict=True))], key=lambda f: f[0])
 
-        def tried(name: str, shares: tuple[float, ...], sign: float) -> None:
-            nonlocal best, likely, by
-            for offset in (sign * share * self.form.mesh.diagonal for share in shares):
-                solid = self._probe(name, float(offset))
-                if solid is not None and (loss := misfit(solid)) < best:
-                    best, likely, by = loss, name, float(offset)
-
-        for name in self.names:
-            for sign in (-1.0, 1.0):
-                tried(name, PROBES[:3:2], sign)
-        if likely is not None:
-            tried(likely, PROBES[1:2] + PROBES[3:], np.sign(by))
-        return 1 - best / base, likely, by
+        size = self.form.mesh.diagonal
+        found = tried(found, [(name, sign * PROBES[0] * size) for name in self.names for sign in (-1.0, 1.0)])
+        if found[1] is None:
+            return found
+        return tried(found, [(found[1], float(np.sign(found[2])) * share * size) for share in PROBES[1:]])
 
     def _added(self, refined: Refined, name: str, offset: float) -> np.ndarray:
         """(N,) what a change of a dimension by ``offset`` mm adds to the picture."""
@@ -301,13 +341,13 @@ class Gauge:
         limit, best = len(image) * _loss(refined.residual / refined.deviation) - WORTH, None
         for _ in range(PATIENCE):
             try:
-                solid, variant = self.built(sizes), self.both_ways(name, sizes, reach)
+                solid, more = self.built(sizes), self.built({**sizes, name: sizes[name] + reach})
             except InputError:  # no such part can be built: the last that could be is the answer
                 break
-            effects = self._effects(at, [variant], refined.look, size)
+            effects = self._effects(at, [(solid, more)], refined.look, light, size)
             problem = self._problem(image, at, solid, light, effects, np.zeros(1), refined.look, size)
             step = problem.solve(np.zeros(1), np.zeros(1))
-            sigma = float(problem.errors(np.zeros(1))[0] * reach)
+            sigma = problem.error(np.zeros(1), 0) * reach
             loss = len(image) * _loss(problem.residual / refined.deviation)
             if loss < limit:
                 limit, best = loss, (sizes[name], sigma, problem.made - refined.made)
@@ -327,7 +367,7 @@ class Gauge:
         """
         tells = TELLS * refined.at.mm_per_pixel(len(picture))
         measured, added = None, {}
-        if suspect and suspect[0] > GAIN:
+        if suspect and suspect[0] > WORTH:
             measured = self.measure(picture, refined, *suspect[1:])
             added[suspect[1]] = measured[2] if measured else self._added(refined, *suspect[1:])
         result = {}
@@ -399,10 +439,27 @@ class Problem:
 
     def solve(self, precision: np.ndarray, within: np.ndarray) -> np.ndarray:
         """The move of all parameters, each dimension held at 0 with its ``precision`` (D,) from ``within`` (D,)."""
+        return np.linalg.solve(*self._held(precision, within))
+
+    def _held(self, precision: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The equations with each dimension held at 0 with its ``precision`` (D,) from ``within`` (D,)."""
         left, right = (part.copy() for part in self._equations)
         left[range(self.first, len(left)), range(self.first, len(left))] += precision + 1e-9
         right[self.first :] -= precision * within
-        return np.linalg.solve(left, right)
+        return left, right
+
+    def bounded(self, precision: np.ndarray, within: np.ndarray) -> np.ndarray:
+        """As :meth:`solve`, no dimension leaving its tolerance: what is clipped afterwards would leave the pose where it does not belong."""
+        left, right = self._held(precision, within)
+        if not len(within):
+            return np.linalg.solve(left, right)
+        rest, dims = slice(self.first), slice(self.first, None)
+        solved = np.linalg.solve(left[rest, rest], np.column_stack([left[rest, dims], right[rest]]))
+        by, alone = solved[:, :-1], solved[:, -1]
+        root = np.linalg.cholesky(left[dims, dims] - left[dims, rest] @ by)
+        aim = np.linalg.solve(root, right[dims] - left[dims, rest] @ alone)
+        own = lsq_linear(root.T, aim, (-1 - within, 1 - within), method="bvls").x
+        return np.r_[alone - by @ own, own]
 
     def own(self, move: np.ndarray) -> np.ndarray:
         return move[self.first :]
@@ -414,17 +471,14 @@ class Problem:
         other = Placement(turned.py_func(step) @ at.turn, position, at.scale * float(np.exp(move[6])), at.perspective)
         return other, self.light + move[PARAMETERS : self.first]
 
-    def errors(self, precision: np.ndarray) -> np.ndarray:
-        """(D,) standard errors: the sandwich of White (1980), scores summed over 5 x 5 pixels because neighbours err alike."""
-        left = self._equations[0].copy()
-        left[range(self.first, len(left)), range(self.first, len(left))] += precision + 1e-9
-        inverse = np.linalg.inv(left)[self.first :]
+    def error(self, precision: np.ndarray, k: int) -> float:
+        """The standard error of dimension ``k``: the sandwich of White (1980), scores summed over 5 x 5 pixels because neighbours err
+        alike."""
+        inverse = np.linalg.solve(self._held(precision, np.zeros(len(precision)))[0], np.eye(len(self._equations[0]))[self.first + k])
         size = self.view.size
-        own = (self._weighted * self.residual[:, None]) @ inverse.T
-        near = uniform_filter(own.reshape(size, size, -1), (5, 5, 1), mode="constant").reshape(own.shape) * 25
-        return np.sqrt(
-            np.maximum(np.maximum(np.einsum("nd,nd->d", own, near), np.einsum("nd,nd->d", own, own)), np.diag(inverse[:, self.first :]))
-        )
+        own = (self._weighted @ inverse) * self.residual
+        near = uniform_filter(own.reshape(size, size), 5, mode="constant").ravel() * 25
+        return float(np.sqrt(max(own @ near, own @ own, inverse[self.first + k])))
 
     def freed(self, within: np.ndarray, half: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(D,) mm beyond nominal and (D,) standard errors, each dimension freed alone while the others keep to their tolerances."""
@@ -433,7 +487,7 @@ class Problem:
             precision = np.full(len(within), SPREAD)
             precision[k] = 0.0
             value[k] = (within + self.own(self.solve(precision, within)))[k] - offsets[k]
-            sigma[k] = self.errors(precision)[k]
+            sigma[k] = self.error(precision, k)
         return value * half, sigma * half
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from synth.raycast import fill_raster
-from train.shading import fill_columns, solve_light
+from train.shading import fill_columns, fill_normal_equations, solve_light
 
 TURN, SHIFT, DISTANCE, SCALE = slice(0, 3), slice(3, 5), 5, 6
 PARAMETERS = 7  # turn about x, y, z (radians); shift along x, y (mm); log distance; log scale
@@ -106,28 +106,6 @@ def fill_jacobian(
                     out[p, k] -= rise * share * by[k]
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def normal_equations(jacobian, columns, residual, weight, left, right):  # pragma: no cover - compiled
-    """``left`` (Q, Q) and ``right`` (Q,) of the weighted least squares over [jacobian, columns]."""
-    pixels, first, count = len(residual), jacobian.shape[1], jacobian.shape[1] + columns.shape[1]
-    row = np.empty(count)
-    left[:] = 0.0
-    right[:] = 0.0
-    for p in range(pixels):
-        row[:first] = jacobian[p]
-        row[first:] = columns[p]
-        for k in range(count):
-            value = weight[p] * row[k]
-            if value == 0.0:
-                continue
-            right[k] += value * residual[p]
-            for m in range(k + 1):
-                left[k, m] += value * row[m]
-    for k in range(count):
-        for m in range(k):
-            left[m, k] = left[k, m]
-
-
 @njit(cache=True, nogil=True)
 def mean_loss(made, image, sigma):  # pragma: no cover - compiled
     """Of residuals that count as sqrt(r^2 + sigma^2), less sigma."""
@@ -205,7 +183,7 @@ def descend_pose(
             if step == steps or (gain < 2e-3 * loss and now <= 1.01 * sigma):
                 break
             fill_jacobian(near, face, slope, light, dark, table, hollow, position, scale * size, perspective, size, samples, jacobian)
-            normal_equations(jacobian, columns, image - made, weight, left, right)
+            fill_normal_equations(jacobian, columns, image - made, weight, left, right)
             add_priors(left, right, ridge, light, hold, anchor, position, scale)
         else:
             damping = max(8 * damping, 1e-2)

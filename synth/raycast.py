@@ -157,7 +157,7 @@ def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  
     """Fills what :func:`raster` gives. In place: compiled code that calls it leaves no arrays of its own to be handed to Python, which
     Numba 0.68 cannot do for a function whose first caller was another cached one."""
     size = len(best)
-    x, y, near = np.empty(3), np.empty(3), np.empty(3)
+    x, y, near, across, starts = np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     best[:] = -np.inf
     face[:] = -1
     w1[:] = 0.0
@@ -182,21 +182,31 @@ def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  
         area = (cx - ax) * (by - ay) - (bx - ax) * (cy - ay)  # y runs down: front faces are positive so
         if area <= 1e-12:
             continue
-        x0 = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
-        x1 = min(size - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
         y0 = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
         y1 = min(size - 1, int(np.floor(max(ay, by, cy) - 0.5)))
+        x0 = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
+        x1 = min(size - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
+        if x0 > x1 or y0 > y1:
+            continue
         na, nb, nc = near[0], near[1], near[2]
+        across[0], across[1] = (ay - cy) / area, (by - ay) / area  # of the weights of b, c and a, by x
+        across[2] = -across[0] - across[1]
         for j in range(y0, y1 + 1):
-            py = j + 0.5
-            for i in range(x0, x1 + 1):
-                px = i + 0.5
-                u = ((cx - ax) * (py - ay) - (px - ax) * (cy - ay)) / area
-                v = ((px - ax) * (by - ay) - (bx - ax) * (py - ay)) / area
-                w = 1.0 - u - v
-                if u < -1e-9 or v < -1e-9 or w < -1e-9:
-                    continue
-                n = w * na + u * nb + v * nc
+            down = j + 0.5 - ay
+            u0, v0 = (cx - ax) * down / area, (ax - bx) * down / area
+            starts[0], starts[1], starts[2] = u0, v0, 1.0 - u0 - v0
+            low, high = x0 + 0.5 - ax, x1 + 0.5 - ax
+            for k in range(3):  # between the edges, rather than all of a sliver's box
+                if across[k] > 1e-12:
+                    low = max(low, (-1e-9 - starts[k]) / across[k])
+                elif across[k] < -1e-12:
+                    high = min(high, (-1e-9 - starts[k]) / across[k])
+                elif starts[k] < -1e-9:
+                    high = low - 1.0
+            for i in range(int(np.ceil(low + ax - 0.5)), int(np.floor(high + ax - 0.5)) + 1):
+                right = i + 0.5 - ax
+                u, v = u0 + across[0] * right, v0 + across[1] * right
+                n = (1.0 - u - v) * na + u * nb + v * nc
                 if n > best[j, i]:
                     best[j, i] = n
                     face[j, i] = f

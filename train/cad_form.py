@@ -39,8 +39,8 @@ from train.runs import is_done, remove_run
 from train.shading import Placement, Sheet, lit, sheet
 from train.symmetry import Symmetries, measured
 
-FORMAT, LENS = 1, "lens.json"
-COARSER = 2.5  # the descent's mesh against the part's own: chords of about diagonal / 1000
+FORMAT, LENS = 2, "lens.json"
+COARSER, FINEST = 2.5, 160  # the descent's chords against the part's own at most, and the px from which they are the same
 SAMPLES = 2  # rays a pixel are its square
 NOISE_VIEWS = 96
 NEARLY = 1.1  # a scale known within this factor is known well enough for whole-image templates
@@ -62,7 +62,8 @@ class CadForm:
 
     @cached_property
     def coarse(self) -> Part:
-        return replace(self.part, chord=COARSER * self.part.chord)
+        """The part with chords that are seen as little at any size: about diagonal / 1000 at 64 px."""
+        return replace(self.part, chord=min(COARSER, max(1.0, FINEST / self.size)) * self.part.chord)
 
     @cached_property
     def mesh(self) -> Mesh:

@@ -15,6 +15,7 @@ HOLLOW = 3  # columns where the part hides its own sky, by how much of it: even,
 BACKGROUND = 3  # columns behind the part: even, and rising along x and y
 EXTRA = HOLLOW + BACKGROUND
 FALLOFF = 5  # columns before a near camera, to which one normal shines unlike at two places: the mean map times x, y, x^2, xy, y^2
+BLOCK = 4  # pixels that normal equations are summed over at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,7 @@ def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # p
     given; ``weight`` (N,) are the last weights, 1 / sqrt(residual^2 + sigma^2).
     """
     pixels, count = columns.shape
-    left, right = np.empty((count, count)), np.empty(count)
+    left, right, none = np.empty((count, count)), np.empty(count), np.empty((pixels, 0))
     for turn in range(rounds + 1):
         for p in range(pixels):
             value = 0.0
@@ -149,27 +150,54 @@ def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # p
             weight[p] = 1.0 / np.sqrt((value - image[p]) ** 2 + sigma * sigma)
         if turn == rounds:
             break
-        left[:] = 0.0
-        right[:] = 0.0
-        for p in range(pixels):
-            for k in range(count):
-                value = weight[p] * columns[p, k]
-                if value == 0.0:
-                    continue
-                right[k] += value * image[p]
-                for m in range(k + 1):
-                    left[k, m] += value * columns[p, m]
+        fill_normal_equations(none, columns, image, weight, left, right)
         for k in range(count):
             left[k, k] += ridge[k]
-            for m in range(k):
-                left[m, k] = left[k, m]
         light[:] = np.linalg.solve(left, right)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+def fill_normal_equations(first, columns, target, weight, left, right):  # pragma: no cover - compiled
+    """``left`` (Q, Q) and ``right`` (Q,) of the weighted least squares of ``target`` (N,) over [first, columns] (N, Q)."""
+    pixels, own = first.shape
+    count = own + columns.shape[1]
+    rows, aim, weigh = np.zeros((BLOCK, count)), np.zeros(BLOCK), np.zeros(BLOCK)
+    left[:] = 0.0
+    right[:] = 0.0
+    for p in range(0, pixels, BLOCK):
+        for q in range(BLOCK):
+            if p + q >= pixels:
+                weigh[q] = 0.0
+                continue
+            aim[q], weigh[q] = target[p + q], weight[p + q]
+            for k in range(own):
+                rows[q, k] = first[p + q, k]
+            for k in range(count - own):
+                rows[q, own + k] = columns[p + q, k]
+        for k in range(count):
+            v0, v1, v2, v3 = weigh[0] * rows[0, k], weigh[1] * rows[1, k], weigh[2] * rows[2, k], weigh[3] * rows[3, k]
+            if v0 == 0.0 and v1 == 0.0 and v2 == 0.0 and v3 == 0.0:
+                continue
+            right[k] += v0 * aim[0] + v1 * aim[1] + v2 * aim[2] + v3 * aim[3]
+            for m in range(k + 1):
+                left[k, m] += v0 * rows[0, m] + v1 * rows[1, m] + v2 * rows[2, m] + v3 * rows[3, m]
+    for k in range(count):
+        for m in range(k):
+            left[m, k] = left[k, m]
 
 
 def ridge(count: int, more: int = 0) -> np.ndarray:
     """(count + EXTRA + more,) how strongly each weight of a light is held near 0: components by their deviation, the background
     hardly."""
     return np.r_[1e-4, np.full(count - 1 + HOLLOW, 0.02), np.full(BACKGROUND, 1e-4), np.full(more, 0.02)]
+
+
+def narrowed(table: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A table and a light that make the same picture of anything as these, with two maps instead of K: the mean map, which falloff
+    goes by, and the one that is lit."""
+    count = table.shape[2]
+    maps = np.stack([table[..., 0], (table @ light[:count].astype(np.float32))], 2)
+    return np.ascontiguousarray(maps), np.r_[0.0, 1.0, light[count:]]
 
 
 def lit(view: Sheet, image: np.ndarray, *, sigma: float = 0.01, rounds: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
