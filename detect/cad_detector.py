@@ -145,7 +145,7 @@ class CadDetector:
         pyramid = Pyramid.of(picture)
         fits = self.search(pyramid, stages)
         first = self.gauge.settled(picture, fits[0])
-        candidates, suspect = [first], self.gauge.suspect(picture, first)
+        candidates, suspect = [first], self.gauge.suspect(first)
         suspects = self.content is None or score_of(evidence(first)) > self.content[0] or suspect[0] > self.content[1]
         if suspects:  # they get the full budget
             places = [first.at, *(f.at for f in fits[1:]), *self.search.turned(first.at)]
@@ -161,12 +161,12 @@ class CadDetector:
         ]
         other = min(rivals, key=lambda r: score_of(evidence(r)), default=None)
         steps = int(sum(np.isfinite(s.path[:, 0]).sum() for s in stages))
-        suspect = suspect if refined is first else self.gauge.suspect(picture, refined)
+        suspect = suspect if refined is first else self.gauge.suspect(refined)
         left = score_of(evidence(refined))
         if suspects:
             facing, explained = self._facing(picture, refined, suspect)
             if facing.loss < refined.loss:  # a good form explains it better there, whatever its dimensions
-                suspect, left = self.gauge.suspect(picture, facing), score_of(evidence(facing))
+                suspect, left = self.gauge.suspect(facing), score_of(evidence(facing))
             elif facing is not refined:
                 suspect = explained
             refined = facing
@@ -184,7 +184,7 @@ class CadDetector:
         if share < FACING:
             return refined, suspect
         other = self.gauge.settled(picture, Fit(place, refined.light, 0.0, self.size))
-        gain, name, by = self.gauge.suspect(picture, other)
+        gain, name, by = self.gauge.suspect(other)
         gain -= picture.size * (other.loss - refined.loss)
         return (other, (gain, name, by)) if gain > suspect[0] + NEAR * picture.size else (refined, suspect)
 
@@ -211,7 +211,7 @@ class CadDetector:
             noise = ResidualNoise.of(*thinned(*map(list, zip(*rows, strict=True))), self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
             again = [replace(f.refined, deviation=noise.deviation(f.refined.found, f.refined.look.floor)) for f in first]
-            gains = [self.gauge.suspect(luminance(p.pixels), r)[0] for p, r in zip(sample, again, strict=True)]
+            gains = [self.gauge.suspect(r)[0] for r in again]
             content = (float(np.quantile([score_of(evidence(r)) for r in again], CONTENT)), float(np.quantile(gains, CONTENT)))
             shadows = float(np.mean([len(f.refined.look.lamps) > 0 for f in first])) > SHADED
             self.use(None, noise, enough, content, shadows)

@@ -1,43 +1,40 @@
 """Pose, light and the part's own dimensions together, to the last tenth of a pixel: the statistical end of a descent.
 
-Weights are what good parts leave at each kind of pixel, made robust (Cauchy), so that what comes out has standard errors. Dimensions
-are first held within their tolerances (a good form is a part in tolerance); then each is freed in turn, to be measured.
+Dimensions are first held within their tolerances (a good form is a part in tolerance); then each is freed in turn, to be measured, and
+tried far out of its tolerance, to see whether that makes the photograph likelier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import uniform_filter
-from scipy.optimize import lsq_linear
+from scipy.optimize import minimize_scalar
 
 from cad.errors import InputError
 from cad.part import Tolerance
-from detect.cad_descent import KNOWN, Fit, best_spin, held, shrunk
-from detect.gauss_newton import FIXED, PARAMETERS, SCALE, SHIFT, fill_jacobian, turned
+from detect.cad_descent import KNOWN, Fit, best_spin, shrunk
+from detect.gauss_newton import PARAMETERS, fill_jacobian
 from detect.lamps import Lamps
+from detect.least_squares import SPREAD, Problem, held_now
 from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
 from train.cad_form import SAMPLES, CadForm
 from train.residual_noise import ResidualNoise, kinds
-from train.shading import BACKGROUND, EXTRA, Placement, Sheet, lit, narrowed
+from train.shading import Placement, Sheet, lit, narrowed
 
 ROUNDS = 2
-OUTLIER = 2.5  # deviations at which a residual begins to count less
-SPREAD = 3.0  # precision of a dimension uniform over its tolerance, in half tolerances: 1 / variance
 SURE = 3.0  # standard errors beyond a limit at which a dimension is out
 TELLS = 0.5  # px: a dimension whose standard error is larger than this, in the image, is one that the view cannot tell
 STEP = 0.3  # px: by which a dimension is moved to see what it does
-PATIENCE = 8
+SHARP, PATIENCE = 0.03, 10  # px to which a dimension is measured, and the parts that are built for it at most
 PROBES = (0.02, 0.01, 0.035, 0.06, 0.1)  # of the part's size: changes of a dimension that a photograph is tried with, the first of each
+WORTH = 8.0  # nats that such a change must gain
 COARSEST = 64  # px at which poses are tried with a dimension out of tolerance
 SPINS, TOLD = (3.0, 1.5, 0.75), 8.0  # degrees of a spin that is tried, and nats that it must gain
 ROUGH = 9.0  # degrees between the lamps that poses are compared under
-WORTH = 8.0  # nats that such a change must gain
 
 
 Solid = tuple[Drawable, np.ndarray]  # ready to draw, and its triangles' hidden sky
@@ -162,16 +159,7 @@ class Gauge:
         """As calling it, and again from where the part, spun about an axis of near-symmetry, makes the photograph likelier: in deviations
         of good parts' residuals a spin tells that a descent over robust residuals passes by."""
         refined = self(picture, fit)
-        size, drawn = len(picture), self._pictures(refined.look, refined.light)
-
-        def made(at: Placement) -> np.ndarray:
-            return refined.look.blurred(drawn(at, size), size)
-
-        left = refined.residual + made(refined.at)
-
-        def nats(at: Placement) -> float:
-            return len(left) * _loss((left - made(at)) / refined.deviation)
-
+        nats = self._likelihood(refined)
         best = best_spin(self.form, refined.at, nats, np.radians(SPINS), TOLD, self.each)
         if best is refined.at:
             return refined
@@ -268,21 +256,23 @@ class Gauge:
         table, light = narrowed(look.table, light)
         return lambda at, size, solid=(): self.form.drawn(at, size, *solid, table=table, lamps=look.lamps).columns @ light
 
-    def suspect(self, picture: np.ndarray, refined: Refined) -> Suspect:
+    def _likelihood(self, refined: Refined, but: np.ndarray | float = 0.0) -> Callable[..., float]:
+        """A function that gives a solid, the nominal part by default, at a place the misfit in the photograph of ``refined``, nats: what
+        dimensions within tolerance add there stays, ``but`` (N,) of it."""
+        size, drawn = refined.view.size, self._pictures(refined.look, refined.light)
+
+        def made(at: Placement, solid: Solid | tuple[()]) -> np.ndarray:
+            return refined.look.blurred(drawn(at, size, solid), size)
+
+        left = refined.residual + made(refined.at, ()) + but
+        return lambda at, solid=(): len(left) * _loss((left - made(at, solid)) / refined.deviation)
+
+    def suspect(self, refined: Refined) -> Suspect:
         """The dimension whose change, by a share of PROBES of the part's size, makes the photograph likeliest: (the gain in
         log-likelihood, nats; its name; the mm of the change); (0, None, 0) where none helps. Small steps cannot tell: what a
         large change leaves is an outlier to them."""
-        size, drawn = len(picture), self._pictures(refined.look, refined.light)
-
-        def made(solid: Solid | tuple[()]) -> np.ndarray:
-            return refined.look.blurred(drawn(refined.at, size, solid), size)
-
-        left = refined.residual + made(())  # beside what dimensions within tolerance add
-
-        def nats(residual: np.ndarray) -> float:
-            return len(residual) * _loss(residual / refined.deviation)
-
-        return self._probed(lambda solid: nats(left - made(solid)), nats(refined.residual))
+        nats = self._likelihood(refined)
+        return self._probed(lambda solid: nats(refined.at, solid), nats(refined.at))
 
     def turned_suspect(self, picture: np.ndarray, refined: Refined, at: Placement) -> Suspect:
         """As :meth:`suspect`, of a part that is placed elsewhere than ``refined`` has it, roughly: the gain is the share of the misfit of
@@ -331,32 +321,30 @@ class Gauge:
         return self.probes[key]
 
     def measure(self, picture: np.ndarray, refined: Refined, name: str, start: float) -> tuple[float, float, np.ndarray] | None:
-        """(mm, standard error, (N,) what it adds to the picture) of one dimension however far from its tolerance, from ``start`` mm beyond
-        nominal, the part being built anew at each step. None where no such part fits the photograph clearly better."""
-        form, image, size = self.form, picture.ravel(), len(picture)
-        sizes = {**form.part.nominal, **dict(zip(self.names, map(float, self.middle + refined.within * self.half), strict=True))}
-        sizes[name] = form.part.nominal[name] + start
-        at, light, pixel = refined.at, refined.light, refined.at.mm_per_pixel(size)
-        reach = max(STEP * pixel, 0.5 * float(self.half[self.names.index(name)]))
-        limit, best = len(image) * _loss(refined.residual / refined.deviation) - WORTH, None
-        for _ in range(PATIENCE):
+        """(mm, standard error, (N,) what it adds to the picture) of one dimension however far from its tolerance, the likeliest about
+        ``start`` mm beyond nominal, the part being built anew each time. None where no such part fits the photograph clearly better."""
+        form, image, size, nominal = self.form, picture.ravel(), len(picture), self.form.part.nominal
+        k, pixel = self.names.index(name), refined.at.mm_per_pixel(size)
+        nats = self._likelihood(refined, refined.effects[name] * (refined.within[k] - self.start[k] / self.half[k]))
+
+        def misfit(by: float, at: Placement = refined.at) -> float:
             try:
-                solid, more = self.built(sizes), self.built({**sizes, name: sizes[name] + reach})
-            except InputError:  # no such part can be built: the last that could be is the answer
-                break
-            effects = self._effects(at, [(solid, more)], refined.look, light, size)
-            problem = self._problem(image, at, solid, light, effects, np.zeros(1), refined.look, size)
-            step = problem.solve(np.zeros(1), np.zeros(1))
-            sigma = problem.error(np.zeros(1), 0) * reach
-            loss = len(image) * _loss(problem.residual / refined.deviation)
-            if loss < limit:
-                limit, best = loss, (sizes[name], sigma, problem.made - refined.made)
-            by = float(np.clip(problem.own(step)[0] * reach, -1.5 * pixel, 1.5 * pixel))
-            at, light = problem.moved(at, step)
-            sizes[name] += by
-            if abs(by) < 0.2 * sigma:
-                break
-        return best
+                return nats(at, self.built({**nominal, name: nominal[name] + by}))
+            except InputError:  # no such part can be built
+                return np.inf
+
+        steps = np.r_[0.0, np.sort(PROBES), 2 * max(PROBES)] * form.mesh.diagonal
+        near = int(np.clip(np.abs(steps - abs(start)).argmin(), 1, len(steps) - 2))
+        bounds = sorted(np.sign(start) * steps[[near - 1, near + 1]])
+        found = minimize_scalar(misfit, bounds=bounds, method="bounded", options={"xatol": SHARP * pixel, "maxiter": PATIENCE})
+        by, least = float(found.x), float(found.fun)
+        if not least < len(image) * _loss(refined.residual / refined.deviation) - WORTH:
+            return None
+        reach = max(STEP * pixel, 0.5 * float(self.half[k]))
+        solid, more = (self.built({**nominal, name: nominal[name] + mm}) for mm in (by, by - np.sign(by) * reach))
+        effects = self._effects(refined.at, [(more, solid)], refined.look, refined.light, size) * np.sign(by)
+        problem = self._problem(image, refined.at, solid, refined.light, effects, np.zeros(1), refined.look, size)
+        return nominal[name] + by, problem.error(np.zeros(1), 0) * reach, problem.made - refined.made
 
     def report(
         self, picture: np.ndarray, refined: Refined, suspect: Suspect | None = None
@@ -386,115 +374,3 @@ class Gauge:
 def _loss(z: np.ndarray) -> float:
     """Mean robust misfit of residuals in deviations: Cauchy's."""
     return float(np.mean(np.log1p(z**2)))
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Weighted least squares over [pose (7), light (K + EXTRA), dimensions (D)] about the present form."""
-
-    view: Sheet
-    made: np.ndarray
-    residual: np.ndarray
-    deviation: np.ndarray
-    found: np.ndarray
-    jacobian: np.ndarray
-    columns: np.ndarray
-    dimensions: np.ndarray
-    light: np.ndarray
-    hold: tuple[np.ndarray, np.ndarray]
-
-    @property
-    def behind(self) -> slice:
-        """The columns of the background."""
-        end = self.view.maps + EXTRA
-        return slice(end - BACKGROUND, end)
-
-    @cached_property
-    def _weighted(self) -> np.ndarray:
-        weight = 1 / (self.deviation**2 * (1 + (self.residual / self.deviation / OUTLIER) ** 2))
-        return self._rows * weight[:, None]
-
-    @cached_property
-    def _rows(self) -> np.ndarray:
-        return np.concatenate([self.jacobian, self.columns, self.dimensions], 1)
-
-    @cached_property
-    def _equations(self) -> tuple[np.ndarray, np.ndarray]:
-        """(Q, Q) and (Q,): with what is known of light and place, and nothing of the dimensions."""
-        left, right = self._rows.T @ self._weighted, self._weighted.T @ self.residual
-        count = self.columns.shape[1]
-        at, level = slice(PARAMETERS, PARAMETERS + count), max(abs(self.light[0]), 1e-3)
-        prior = np.full(count, 1 / level**2)
-        prior[0] = prior[self.behind] = 1e-6
-        left[at, at] += np.diag(prior)
-        right[at] -= prior * self.light
-        precision, off = self.hold
-        left[range(PARAMETERS), range(PARAMETERS)] += precision
-        right[:PARAMETERS] -= precision * off
-        return left, right
-
-    @property
-    def first(self) -> int:
-        return PARAMETERS + self.columns.shape[1]
-
-    def solve(self, precision: np.ndarray, within: np.ndarray) -> np.ndarray:
-        """The move of all parameters, each dimension held at 0 with its ``precision`` (D,) from ``within`` (D,)."""
-        return np.linalg.solve(*self._held(precision, within))
-
-    def _held(self, precision: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The equations with each dimension held at 0 with its ``precision`` (D,) from ``within`` (D,)."""
-        left, right = (part.copy() for part in self._equations)
-        left[range(self.first, len(left)), range(self.first, len(left))] += precision + 1e-9
-        right[self.first :] -= precision * within
-        return left, right
-
-    def bounded(self, precision: np.ndarray, within: np.ndarray) -> np.ndarray:
-        """As :meth:`solve`, no dimension leaving its tolerance: what is clipped afterwards would leave the pose where it does not belong."""
-        left, right = self._held(precision, within)
-        if not len(within):
-            return np.linalg.solve(left, right)
-        rest, dims = slice(self.first), slice(self.first, None)
-        solved = np.linalg.solve(left[rest, rest], np.column_stack([left[rest, dims], right[rest]]))
-        by, alone = solved[:, :-1], solved[:, -1]
-        root = np.linalg.cholesky(left[dims, dims] - left[dims, rest] @ by)
-        aim = np.linalg.solve(root, right[dims] - left[dims, rest] @ alone)
-        own = lsq_linear(root.T, aim, (-1 - within, 1 - within), method="bvls").x
-        return np.r_[alone - by @ own, own]
-
-    def own(self, move: np.ndarray) -> np.ndarray:
-        return move[self.first :]
-
-    def moved(self, at: Placement, move: np.ndarray) -> tuple[Placement, np.ndarray]:
-        position = at.position + np.r_[move[3:5], 0.0]
-        position[2] *= np.exp(move[5])
-        step = move[:3] * min(1.0, 0.2 / max(float(np.linalg.norm(move[:3])), 1e-12))
-        other = Placement(turned.py_func(step) @ at.turn, position, at.scale * float(np.exp(move[6])), at.perspective)
-        return other, self.light + move[PARAMETERS : self.first]
-
-    def error(self, precision: np.ndarray, k: int) -> float:
-        """The standard error of dimension ``k``: the sandwich of White (1980), scores summed over 5 x 5 pixels because neighbours err
-        alike."""
-        inverse = np.linalg.solve(self._held(precision, np.zeros(len(precision)))[0], np.eye(len(self._equations[0]))[self.first + k])
-        size = self.view.size
-        own = (self._weighted @ inverse) * self.residual
-        near = uniform_filter(own.reshape(size, size), 5, mode="constant").ravel() * 25
-        return float(np.sqrt(max(own @ near, own @ own, inverse[self.first + k])))
-
-    def freed(self, within: np.ndarray, half: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(D,) mm beyond nominal and (D,) standard errors, each dimension freed alone while the others keep to their tolerances."""
-        value, sigma = np.empty(len(within)), np.empty(len(within))
-        for k in range(len(within)):
-            precision = np.full(len(within), SPREAD)
-            precision[k] = 0.0
-            value[k] = (within + self.own(self.solve(precision, within)))[k] - offsets[k]
-            sigma[k] = self.error(precision, k)
-        return value * half, sigma * half
-
-
-def held_now(form: CadForm, at: Placement) -> tuple[np.ndarray, np.ndarray]:
-    """((7,) precisions, (7,) present distances from what the part file says), in the units of a likelihood."""
-    precision, anchor = held(form, at, 1.0)
-    off = np.zeros(PARAMETERS)
-    off[SHIFT] = at.position[:2] - anchor[SHIFT]
-    off[SCALE] = np.log(at.scale) - anchor[SCALE] if 0 < precision[SCALE] < FIXED else 0.0
-    return np.where(precision > 0, precision, 1e-6), off

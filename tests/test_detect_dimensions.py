@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 import cad
 from detect.cad_descent import Fit
 from detect.cad_detector import CadDetector
-from detect.dimensions import SPREAD, Problem
 from detect.gauss_newton import PARAMETERS
+from detect.least_squares import SPREAD, Problem
 from detect.look import blurred
 from detect.opening import open_detector
 from synth.sampling import Recipe, draw_sample
@@ -94,8 +94,8 @@ def at_the_truth(detector: CadDetector, cap: cad.Part, label: str, count: int, *
 def test_a_dimension_out_of_tolerance_gains_where_it_is_and_none_does_elsewhere(detector: CadDetector, cap: cad.Part) -> None:
     gauge = detector.gauge
     short = at_the_truth(detector, cap, "short-notch", 12, **{"short-notch": [-2.0]})
-    suspects = [gauge.suspect(p, gauge(p, Fit(at, np.zeros(1), 0.0, 64))) for p, at, _ in short]
-    good = [gauge.suspect(p, gauge(p, Fit(at, np.zeros(1), 0.0, 64))) for p, at, _ in at_the_truth(detector, cap, "good", 12)]
+    suspects = [gauge.suspect(gauge(p, Fit(at, np.zeros(1), 0.0, 64))) for p, at, _ in short]
+    good = [gauge.suspect(gauge(p, Fit(at, np.zeros(1), 0.0, 64))) for p, at, _ in at_the_truth(detector, cap, "good", 12)]
     named = [gain > 8 and name.startswith("notch") and by < 0 for gain, name, by in suspects]
     assert np.mean(named) >= 0.8
     assert np.quantile([g[0] for g in good], 0.9) < np.median([s[0] for s in suspects])
