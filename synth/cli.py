@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -48,6 +49,7 @@ def synth() -> None:
     help="Take each defect's first view, shown or hidden. Otherwise others are tried, and only what never shows is recorded as hidden.",
 )
 @click.option("--truth", is_flag=True, help="Also write depth, normals and feature ids (NPZ).")
+@click.option("--only", type=click.IntRange(0), metavar="K", help="Draw sample K alone: its line in samples.jsonl, from 0.")
 @click.option("--jobs", type=click.IntRange(1), metavar="J", help="Processes; the bytes do not depend on it.  [default: all cores]")
 @click.option("--backend", type=click.Choice(["raycast"]), default="raycast", help="The renderer.")
 @click.option("--force", is_flag=True, help="Replace a dataset of another recipe.")
@@ -60,6 +62,7 @@ def render(
     test: int,
     severity: tuple[str, ...],
     defect: tuple[str, ...],
+    only: int | None,
     jobs: int | None,
     force: bool,
     as_json: bool,
@@ -73,11 +76,16 @@ def render(
     Example: synth render notched_cap -n 2000 --size 64
     """
     from synth.render import render as draw
+    from synth.render import render_one
     from synth.sampling import Recipe
 
     loaded = load(part)
     recipe = Recipe(n, test, severities=severities(severity), defects=list(defect) or None, **numbers)
     folder = output or DATA / loaded.name
+    if only is not None:
+        drawn_one, files = render_one(loaded, folder, recipe, only)
+        result({**json.loads(drawn_one.sample.line()), "files": [str(f) for f in files]}, as_json, "\n".join(map(str, files)))
+        return
     start = time.perf_counter()
     data, drawn = draw(loaded, folder, recipe, jobs=jobs, force=force)
     seconds = time.perf_counter() - start

@@ -57,6 +57,23 @@ def render(
     return open_dataset(folder, check=False), True
 
 
+def render_one(part: Part, folder: str | Path, recipe: Recipe, number: int) -> tuple[Drawn, list[Path]]:
+    """Sample ``number`` of the recipe, counted from 0 as the lines of samples.jsonl are, and its files: the bytes that the whole dataset
+    has. Raises InputError where there is no such sample, or another file in its place."""
+    recipe.check(part)
+    plan = recipe.plan(part)
+    if number >= len(plan):
+        raise InputError("--only", f"found {number}", wanted=f"0 to {len(plan) - 1}: the recipe has {len(plan)} samples")
+    drawn = draw_sample(part_of(part.text), recipe, *plan[number])
+    files = {Path(folder) / name: content for name, content in _files(drawn, recipe).items()}
+    for path, content in files.items():
+        if path.exists() and path.read_bytes() != content:
+            raise InputError(path, "holds another view", wanted="a new folder", step="choose another with -o")
+    for path, content in files.items():
+        write(path, content)
+    return drawn, list(files)
+
+
 def _is_done(folder: Path, wanted: dict[str, Any], replace: bool) -> bool:
     if not (folder / MANIFEST).exists():
         return False

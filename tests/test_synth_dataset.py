@@ -65,6 +65,28 @@ def files_of(sample: Sample) -> list[str]:
     return [name for name in (sample.image, sample.mask, stored) if name]
 
 
+@pytest.mark.parametrize("number", [0, 9, 17])
+def test_one_sample_asked_for_has_the_datasets_bytes(command, drawn: Dataset, tmp_path: Path, number: int) -> None:
+    for _ in range(2):  # what is there already and the same is no other view
+        code, out, _ = command(f"synth render notched_cap -n 6 --test 4 --size 32 --samples 1 --truth --only {number} -o {tmp_path} --json")
+        assert code == 0
+    found = json.loads(out)
+    sample = drawn.samples[number]
+    assert sorted(walk(tmp_path)) == sorted(files_of(sample))
+    assert contents(tmp_path) == {name: (drawn.folder / name).read_bytes() for name in files_of(sample)}
+    assert {k: found[k] for k in ("split", "label", "index", "scene")} == {k: json.loads(sample.line())[k] for k in ("split", "label", "index", "scene")}  # fmt: skip
+
+
+def test_one_sample_never_replaces_another_view(command, tmp_path: Path) -> None:
+    line = f"synth render notched_cap -n 2 --test 0 --size 16 -o {tmp_path}"
+    assert command(f"{line} --only 1")[0] == 0
+    before = contents(tmp_path)
+    for more, said in (("--only 1 --seed 5", "holds another view"), ("--only 2", "wanted 0 to 1")):
+        code, _, err = command(f"{line} {more}")
+        assert code == 2 and said in err
+    assert contents(tmp_path) == before
+
+
 def test_two_processes_write_the_same_bytes_as_one(cap: cad.Part, drawn: Dataset, tmp_path: Path, small_chunks: None) -> None:
     render(cap, tmp_path / "two", RECIPE, jobs=2)
     assert contents(tmp_path / "two") == contents(drawn.folder)
