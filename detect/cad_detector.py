@@ -268,7 +268,8 @@ class CadDetector:
         measured: dict[str, Measured] = {}
         places: list[dict[str, Any]] = []
         if verdict != "not this part":
-            measured, added = self.gauge.report(luminance(photograph.pixels), refined, found.suspect if verdict != "pass" else None)
+            with threadpool_limits(1):  # matrices this small are slower on several threads
+                measured, added = self.gauge.report(luminance(photograph.pixels), refined, found.suspect if verdict != "pass" else None)
         if verdict in ("fail", "unsure"):
             part, ids = self.form.part, self.form.item.feature
             out = [(part.features_of(name), effect) for name, effect in added.items()]
