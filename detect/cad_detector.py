@@ -18,6 +18,7 @@ from detect.calibrate import Conformal, check_alpha
 from detect.dimensions import Gauge, Measured, Refined, Suspect
 from detect.evidence import evidence, misfit, named_regions, score_of
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
+from detect.look import despeckled
 from detect.photographs import Photograph
 from synth.raycast import srgb
 from synth.scene import about, matrix
@@ -140,7 +141,7 @@ class CadDetector:
     def project(self, pixels: np.ndarray, trace: list[Step] | None = None) -> Found:
         """(S, S, 3) uint8 -> the nearest good form."""
         began = time.perf_counter()
-        picture = luminance(pixels)
+        picture = despeckled(luminance(pixels))
         stages: list[Step] = [] if trace is None else trace
         pyramid = Pyramid.of(picture)
         fits = self.search(pyramid, stages)
@@ -269,7 +270,9 @@ class CadDetector:
         places: list[dict[str, Any]] = []
         if verdict != "not this part":
             with threadpool_limits(1):  # matrices this small are slower on several threads
-                measured, added = self.gauge.report(luminance(photograph.pixels), refined, found.suspect if verdict != "pass" else None)
+                measured, added = self.gauge.report(
+                    despeckled(luminance(photograph.pixels)), refined, found.suspect if verdict != "pass" else None
+                )
         if verdict in ("fail", "unsure"):
             part, ids = self.form.part, self.form.item.feature
             out = [(part.features_of(name), effect) for name, effect in added.items()]
