@@ -14,6 +14,7 @@ from detect.inspection import region_record
 from detect.photographs import Photograph
 
 SMOOTH = 0.7  # px at 64: how far neighbours' evidence is pooled
+STRONG = 3.0  # deviations that belong to what reaches into the picture, where they hang together with its border
 ALIKE = 0.3  # share of a region's residual that a dimension must explain to name it
 
 
@@ -23,7 +24,22 @@ def evidence(refined: Refined) -> np.ndarray:
     Pooled over neighbours as the logarithm of Cauchy's law, so that neither one wild pixel nor a wide faint one wins.
     """
     pooled = ndimage.gaussian_filter(np.log1p(refined.anomaly.astype(np.float64) ** 2), SMOOTH * refined.view.size / 64)
-    return np.sqrt(np.expm1(pooled)).astype(np.float32)
+    anomaly = np.sqrt(np.expm1(pooled)).astype(np.float32)
+    anomaly[from_outside(anomaly)] = 0.0
+    return anomaly
+
+
+def from_outside(anomaly: np.ndarray) -> np.ndarray:
+    """(S, S) bool: where ``anomaly`` (S, S) is one piece with the picture's border: something that reaches in from beyond it and hides
+    the part or its background (a hand, a fixture, a neighbour) is no defect of the part's."""
+    wide = round(2 * SMOOTH * len(anomaly) / 64)
+    strong = ndimage.binary_closing(np.pad(anomaly > STRONG, wide), iterations=wide)[wide:-wide, wide:-wide]
+    labels, _ = ndimage.label(strong, np.ones((3, 3)))
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    touching = np.unique(border[border > 0])
+    if not len(touching):
+        return np.zeros_like(strong)
+    return ndimage.binary_dilation(np.isin(labels, touching), iterations=wide)
 
 
 def score_of(anomaly: np.ndarray) -> float:
