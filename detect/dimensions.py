@@ -167,8 +167,8 @@ class Gauge:
         return other if other.loss < refined.loss else refined
 
     def compared(self, picture: np.ndarray, first: Refined, places: list[Placement]) -> list[float]:
-        """Each place's loss at KNOWN px in the light of ``first``, where shadows fall with a lamp of its own, and nominal dimensions: what
-        it takes to rank them.
+        """Each place's loss at KNOWN px under the highlights of ``first``, in the light that suits it best, where shadows fall with a lamp
+        of its own, and nominal dimensions: what it takes to rank them.
 
         A wrong turn about a near-symmetry changes little of the picture, and the shadows that another turn would cast are not
         seen from the first: each has to be asked for its own.
@@ -176,20 +176,17 @@ class Gauge:
         size, form = min(KNOWN, len(picture)), self.form
         small = shrunk(picture, size)
         image = small.ravel()
-        view = form.drawn(first.at, size)
-        floor, hints, tried, known = grain(image, view), np.empty((0, 3)), np.empty((0, 3)), None
+        view, table = form.drawn(first.at, size), first.look.table
+        floor, hints, tried = grain(image, view), np.empty((0, 3)), np.empty((0, 3))
         if self.shadows:
-            table = first.look.table
             found = with_lobes(finer(form.table), view, image - lit(view, image)[1], np.ones(len(image)))[1]
             hints = np.concatenate([found, first.look.lamps])
             tried = Lamps(form, small, first.at, form.table, hints).likely(ROUGH)
-        else:  # the light stays the same, whatever turns under it
-            table, known = narrowed(first.look.table, first.light)
 
         def loss(at: Placement) -> float:
             lamps = Lamps(form, small, at, table, hints).quick(tried) if self.shadows else tried
             seen = form.drawn(at, size, table=table, lamps=lamps)
-            light, made = lit(seen, image, rounds=4)[:2] if known is None else (known, seen.columns @ known)
+            light, made, _ = lit(seen, image, rounds=4)  # that of the first suits the wrong pose
             deviation = self.noise.deviation(kinds(seen, made, light, table, form.hollow), floor)
             return float(np.mean(np.log(deviation))) + _loss((image - made) / deviation)
 

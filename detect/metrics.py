@@ -75,7 +75,7 @@ def detection_limit(sizes: np.ndarray, found: np.ndarray, share: float = 0.95) -
     curve = detection_curve(sizes, found)
     if curve is None or curve[1] <= 0:
         return None
-    limit = float(np.exp((np.log(share / (1 - share)) - curve[0]) / curve[1]))
+    limit = float(np.exp(min((np.log(share / (1 - share)) - curve[0]) / curve[1], 700.0)))  # a flat curve reaches it nowhere
     return None if limit > np.max(sizes) else max(limit, float(np.min(sizes)))
 
 
