@@ -27,7 +27,7 @@ from train.lens import Lens
 from train.residual_noise import ResidualNoise
 from train.symmetry import turned_about
 
-FORMAT = 2
+FORMAT = 3
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
