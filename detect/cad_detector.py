@@ -87,9 +87,9 @@ class CadCalibration:
 @dataclass(frozen=True, eq=False)
 class Found:
     """A photograph's nearest good form; ``left``: the highest evidence that is left over, before a dimension was allowed to explain it;
-    ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain
-    the photograph best if it were out of tolerance, as :meth:`Gauge.suspect` has it. ``steps`` of descent; ``seconds`` that it took, or the wall time of those
-    projected together over their number."""
+    ``other`` the second pose, where it fits as well; ``suspect`` the dimension that would explain the photograph best if it were out of
+    tolerance, as :meth:`Gauge.suspect` has it. ``steps`` of descent; ``seconds`` that it took, or the wall time of those projected
+    together over their number."""
 
     fit: Fit
     refined: Refined

@@ -338,7 +338,10 @@ class Gauge:
         if not least < len(image) * _loss(refined.residual / refined.deviation) - WORTH:
             return None
         reach = max(STEP * pixel, 0.5 * float(self.half[k]))
-        solid, more = (self.built({**nominal, name: nominal[name] + mm}) for mm in (by, by - np.sign(by) * reach))
+        try:
+            solid, more = (self.built({**nominal, name: nominal[name] + mm}) for mm in (by, by - np.sign(by) * reach))
+        except InputError:
+            return None
         effects = self._effects(refined.at, [(more, solid)], refined.look, refined.light, size) * np.sign(by)
         problem = self._problem(image, refined.at, solid, refined.light, effects, np.zeros(1), refined.look, size)
         return nominal[name] + by, problem.error(np.zeros(1), 0) * reach, problem.made - refined.made

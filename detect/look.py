@@ -67,31 +67,26 @@ def blurred(rows: np.ndarray, size: int, sigma: float) -> np.ndarray:
     if planes.shape[2] < 4:  # too few for the loops below to be wide
         return gaussian_filter(planes, (sigma, sigma, 0), mode="nearest", truncate=3.0).reshape(rows.shape)
     half = np.exp(-0.5 * (np.arange(int(3 * sigma + 0.5) + 1) / sigma) ** 2)
-    across, out = np.empty_like(planes), np.empty_like(planes)
-    fill_blurred(planes, half / (half[0] + 2 * half[1:].sum()), across, out)
+    half /= half[0] + 2 * half[1:].sum()
+    turned, out = np.empty_like(planes), np.empty_like(planes)
+    fill_blurred(planes, half, turned)
+    fill_blurred(turned, half, out)
     return out.reshape(rows.shape)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def fill_blurred(planes, half, across, out):  # pragma: no cover - compiled
-    """``out`` (S, S, C): ``planes`` under a kernel whose middle and one side are ``half``, along x into ``across``, then along y."""
+def fill_blurred(planes, half, out):  # pragma: no cover - compiled
+    """``out`` (S, S, C): ``planes`` along their rows under a kernel whose middle and one side are ``half``, rows and columns exchanged:
+    twice is along both, the right way round."""
     size, count = len(planes), planes.shape[2]
     for j in range(size):
         for i in range(size):
             for k in range(count):
-                across[j, i, k] = half[0] * planes[j, i, k]
+                out[i, j, k] = half[0] * planes[j, i, k]
             for d in range(1, len(half)):
                 left, right = max(i - d, 0), min(i + d, size - 1)
                 for k in range(count):
-                    across[j, i, k] += half[d] * (planes[j, left, k] + planes[j, right, k])
-    for j in range(size):
-        for i in range(size):
-            for k in range(count):
-                out[j, i, k] = half[0] * across[j, i, k]
-            for d in range(1, len(half)):
-                up, down = max(j - d, 0), min(j + d, size - 1)
-                for k in range(count):
-                    out[j, i, k] += half[d] * (across[up, i, k] + across[down, i, k])
+                    out[i, j, k] += half[d] * (planes[j, left, k] + planes[j, right, k])
 
 
 def finer(table: np.ndarray) -> np.ndarray:

@@ -153,11 +153,25 @@ def raster(
 
 
 @njit(cache=True, nogil=True)
+def span(starts, across, low, high):  # pragma: no cover - compiled
+    """(low, high) of a row where a triangle's three weights, ``starts`` + ``across`` * x, are none below 0: no more than that is looked
+    at of a sliver's box. Empty where low > high."""
+    for k in range(3):
+        if across[k] > 1e-12:
+            low = max(low, (-1e-9 - starts[k]) / across[k])
+        elif across[k] < -1e-12:
+            high = min(high, (-1e-9 - starts[k]) / across[k])
+        elif starts[k] < -1e-9:
+            high = low - 1.0
+    return low, high
+
+
+@njit(cache=True, nogil=True)
 def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  # pragma: no cover - compiled
     """Fills what :func:`raster` gives. In place: compiled code that calls it leaves no arrays of its own to be handed to Python, which
     Numba 0.68 cannot do for a function whose first caller was another cached one."""
     size = len(best)
-    x, y, near, across, starts = np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    x, y, near = np.empty(3), np.empty(3), np.empty(3)
     best[:] = -np.inf
     face[:] = -1
     w1[:] = 0.0
@@ -189,23 +203,15 @@ def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  
         if x0 > x1 or y0 > y1:
             continue
         na, nb, nc = near[0], near[1], near[2]
-        across[0], across[1] = (ay - cy) / area, (by - ay) / area  # of the weights of b, c and a, by x
-        across[2] = -across[0] - across[1]
+        ux, vx = (ay - cy) / area, (by - ay) / area
+        across = (ux, vx, -ux - vx)  # of the weights of b, c and a, by x
         for j in range(y0, y1 + 1):
             down = j + 0.5 - ay
             u0, v0 = (cx - ax) * down / area, (ax - bx) * down / area
-            starts[0], starts[1], starts[2] = u0, v0, 1.0 - u0 - v0
-            low, high = x0 + 0.5 - ax, x1 + 0.5 - ax
-            for k in range(3):  # between the edges, rather than all of a sliver's box
-                if across[k] > 1e-12:
-                    low = max(low, (-1e-9 - starts[k]) / across[k])
-                elif across[k] < -1e-12:
-                    high = min(high, (-1e-9 - starts[k]) / across[k])
-                elif starts[k] < -1e-9:
-                    high = low - 1.0
+            low, high = span((u0, v0, 1.0 - u0 - v0), across, x0 + 0.5 - ax, x1 + 0.5 - ax)
             for i in range(int(np.ceil(low + ax - 0.5)), int(np.floor(high + ax - 0.5)) + 1):
                 right = i + 0.5 - ax
-                u, v = u0 + across[0] * right, v0 + across[1] * right
+                u, v = u0 + ux * right, v0 + vx * right
                 n = (1.0 - u - v) * na + u * nb + v * nc
                 if n > best[j, i]:
                     best[j, i] = n

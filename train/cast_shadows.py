@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from synth.raycast import span
+
 FINEST = 384  # texels of a map's side at most
 
 
@@ -112,15 +114,7 @@ def fill_map(corners, turn, scale, map_):  # pragma: no cover - compiled
         slopes = (ux, vx, -ux - vx)
         for j in range(j0, j1 + 1):
             dy = j + 0.5 - y[0]
-            starts = (uy * dy, vy * dy, 1.0 - (uy + vy) * dy)
-            low, high = i0 + 0.5 - x[0], i1 + 0.5 - x[0]
-            for k in range(3):  # between the edges, rather than all of a sliver's box
-                if slopes[k] > 1e-12:
-                    low = max(low, (-1e-9 - starts[k]) / slopes[k])
-                elif slopes[k] < -1e-12:
-                    high = min(high, (-1e-9 - starts[k]) / slopes[k])
-                elif starts[k] < -1e-9:
-                    high = low - 1.0
+            low, high = span((uy * dy, vy * dy, 1.0 - (uy + vy) * dy), slopes, i0 + 0.5 - x[0], i1 + 0.5 - x[0])
             for i in range(int(np.ceil(low + x[0] - 0.5)), int(np.floor(high + x[0] - 0.5)) + 1):
                 depth = z[0] + across * (i + 0.5 - x[0]) + down * dy
                 if depth > map_[j, i]:
