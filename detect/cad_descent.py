@@ -41,7 +41,8 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Pyramid:
-    """A photograph in linear light: ``levels`` {px: (px * px,)}, over its ``contrast``, so that losses compare between photographs."""
+    """A photograph in linear light: ``levels`` {px: (px * px,)}, over its ``contrast``, so that losses compare between photographs; NaN where
+    something hides the view."""
 
     levels: dict[int, np.ndarray]
     contrast: float
@@ -49,13 +50,13 @@ class Pyramid:
     @classmethod
     def of(cls, picture: np.ndarray) -> Pyramid:
         """(S, S) float64 linear light."""
-        size, contrast = len(picture), max(float(picture.std()), 1e-3)
+        size, contrast = len(picture), max(float(np.nanstd(picture)), 1e-3)
         smaller = [s for s in (THUMB, COARSE, 64, 128, 256, 512) if s < size]
         return cls({s: (shrunk(picture, s) / contrast).ravel() for s in smaller} | {size: (picture / contrast).ravel()}, contrast)
 
 
 def shrunk(picture: np.ndarray, size: int) -> np.ndarray:
-    """(S, S) -> (size, size) float64, averaged over areas."""
+    """(S, S) -> (size, size) float64, averaged over areas; one that holds a NaN is NaN."""
     return np.asarray(Image.fromarray(picture.astype(np.float32)).resize((size, size), Image.Resampling.BOX), float)
 
 
@@ -77,9 +78,9 @@ class Search:
         self.each: Callable = map
         self.ridge = ridge(form.table.shape[2])
 
-    def __call__(self, picture: Pyramid, trace: list[Step] | None = None) -> list[Fit]:
-        """The finalists at the photograph's own size, best first; ``trace`` is given each stage."""
-        found = self._starts(picture, trace)
+    def __call__(self, picture: Pyramid, trace: list[Step] | None = None, known: Sequence[Placement] = ()) -> list[Fit]:
+        """The finalists at the photograph's own size, best first; ``trace`` is given each stage; ``known``: places to start from besides."""
+        found = self._starts(picture, known, trace)
         if self.enough is None or found[0].loss > self.enough:
             found = self._turned(picture, found, trace)
         finalists: list[Fit] = []
@@ -92,9 +93,9 @@ class Search:
         finalists[0] = self.spun(picture, finalists[0])
         return [replace(f, coarse=found[0].loss) for f in finalists]
 
-    def _starts(self, picture: Pyramid, trace: list[Step] | None) -> list[Fit]:
-        """All retrieved poses descended at COARSE px, best first; batches stop when one is good enough."""
-        retrieved = self._retrieved(picture)
+    def _starts(self, picture: Pyramid, known: Sequence[Placement], trace: list[Step] | None) -> list[Fit]:
+        """All known and retrieved poses descended at COARSE px, best first; batches stop when one is good enough."""
+        retrieved = [*known, *self._retrieved(picture)]
         found: list[Fit] = []
         for k in range(0, len(retrieved), BATCH):
             starts = [Fit(at, np.zeros(len(self.ridge)), np.inf, 0) for at in retrieved[k : k + BATCH]]
@@ -122,7 +123,7 @@ class Search:
 
         def loss(at: Placement) -> float:
             made = self.form.drawn(at, size, table=table).columns[:, : len(light)] @ light
-            return float((np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA).mean())
+            return float(np.nanmean(np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA))
 
         at = best_spin(self.form, fit.at, loss, np.radians(SPINS), 0.0, self.each)
         return fit if at is fit.at else self._descended(picture, [replace(fit, at=at)], size, 3, SIGMA, None, "")[0]
@@ -244,6 +245,9 @@ def foreground(picture: np.ndarray) -> np.ndarray:
     border = np.zeros((size, size), bool)
     edge = max(1, size // 20)
     border[:edge], border[-edge:], border[:, :edge], border[:, -edge:] = True, True, True, True
+    border &= np.isfinite(picture)
+    if border.sum() < 3:
+        return np.isfinite(picture)
     weights = np.ones(border.sum())
     for _ in range(8):
         coefficients = np.linalg.lstsq(plane[border] * weights[:, None], picture[border] * weights, rcond=None)[0]
@@ -251,7 +255,7 @@ def foreground(picture: np.ndarray) -> np.ndarray:
         weights = 1 / np.sqrt(off + 1e-3)
     off = np.abs(picture - plane @ coefficients)
     noise = 1.4826 * np.median(off[border])
-    mask = off > max(6 * noise, 0.15 * np.quantile(off, 0.98))
+    mask = off > max(6 * noise, 0.15 * np.nanquantile(off, 0.98))
     labels, count = ndimage.label(ndimage.binary_closing(mask, iterations=1) | mask)
     large = 1 + np.flatnonzero(np.bincount(labels.ravel(), minlength=count + 1)[1:] >= 0.01 * mask.size)
     return np.isin(labels, large)

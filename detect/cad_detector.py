@@ -15,8 +15,8 @@ from cad.command import progress
 from cad.files import fingerprint, sha256
 from detect.cad_descent import APART, Fit, Pyramid, Search, Step
 from detect.calibrate import Conformal, check_alpha
-from detect.dimensions import Gauge, Measured, Refined, Suspect
-from detect.evidence import evidence, misfit, named_regions, score_of
+from detect.dimensions import HIDDEN, Gauge, Measured, Refined, Suspect
+from detect.evidence import evidence, from_outside, misfit, named_regions, pooled, score_of
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
 from detect.look import despeckled
 from detect.photographs import Photograph
@@ -31,6 +31,8 @@ FORMAT = 3
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
+REACHES = 0.01  # share of the picture from which what reaches in from its border is left out of everything, and the search done again
+VEILED = 0.3  # share of the part that may be so hidden where it passes
 NEAR = 0.01  # a mean log-likelihood no further than this below the first's, compared roughly, is worth a closer look
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
 CONTENT = 0.9  # the quantile of good parts' terms above which second chances are sought
@@ -146,6 +148,12 @@ class CadDetector:
         pyramid = Pyramid.of(picture)
         fits = self.search(pyramid, stages)
         first = self.gauge.settled(picture, fits[0])
+        hidden = from_outside(pooled(first))
+        if hidden.mean() > REACHES:  # it has drawn the light and the pose towards itself
+            picture = np.where(hidden, np.nan, picture)
+            pyramid = Pyramid.of(picture)
+            fits = self.search(pyramid, stages, [f.at for f in fits])
+            first = self.gauge.settled(picture, fits[0])
         candidates, suspect = [first], self.gauge.suspect(first)
         suspects = self.content is None or score_of(evidence(first)) > self.content[0] or suspect[0] > self.content[1]
         if suspects:  # they get the full budget
@@ -208,10 +216,13 @@ class CadDetector:
         with progress(len(sample) + len(photographs), "calibrating", "images") as advance:
             self.use(None, content=(np.inf, np.inf))
             first = [f for part in chunks(sample) for f in self._told(part, advance)]
-            rows = [(f.refined.found, f.refined.residual, f.refined.look.floor) for f in first]
+            rows = [(f.refined.found[s], f.refined.residual[s], f.refined.look.floor[s]) for f in first for s in [f.refined.seen]]
             noise = ResidualNoise.of(*thinned(*map(list, zip(*rows, strict=True))), self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
-            again = [replace(f.refined, deviation=noise.deviation(f.refined.found, f.refined.look.floor)) for f in first]
+            again = [
+                replace(f.refined, deviation=np.where(f.refined.seen, noise.deviation(f.refined.found, f.refined.look.floor), HIDDEN))
+                for f in first
+            ]
             gains = [self.gauge.suspect(r)[0] for r in again]
             content = (float(np.quantile([score_of(evidence(r)) for r in again], CONTENT)), float(np.quantile(gains, CONTENT)))
             shadows = float(np.mean([len(f.refined.look.lamps) > 0 for f in first])) > SHADED
@@ -266,12 +277,17 @@ class CadDetector:
             and conformal.verdict(score_of(evidence(found.other)) / self.calibration.terms[0]) != "fail"
         ):
             verdict, reason = "unsure", "two poses fit alike, and the part is good in one of them"
+        elif hidden := 1 - refined.view.cover[refined.seen].sum() / max(refined.view.cover.sum(), 1e-9):
+            unseen = f"{100 * hidden:.0f} % of the part is hidden by what reaches in from the picture's border, and is not judged"
+            verdict, reason = "unsure" if verdict == "pass" and hidden > VEILED else verdict, unseen
         measured: dict[str, Measured] = {}
         places: list[dict[str, Any]] = []
         if verdict != "not this part":
             with threadpool_limits(1):  # matrices this small are slower on several threads
                 measured, added = self.gauge.report(
-                    despeckled(luminance(photograph.pixels)), refined, found.suspect if verdict != "pass" else None
+                    np.where(refined.seen.reshape(self.size, self.size), despeckled(luminance(photograph.pixels)), np.nan),
+                    refined,
+                    found.suspect if verdict != "pass" else None,
                 )
         if verdict in ("fail", "unsure"):
             part, ids = self.form.part, self.form.item.feature

@@ -26,6 +26,7 @@ from train.residual_noise import ResidualNoise, kinds
 from train.shading import Placement, Sheet, lit, narrowed
 
 ROUNDS = 2
+HIDDEN = 1e3  # the deviation of a pixel that something hides: any residual is as good as none
 SURE = 3.0  # standard errors beyond a limit at which a dimension is out
 TELLS = 0.5  # px: a dimension whose standard error is larger than this, in the image, is one that the view cannot tell
 STEP = 0.3  # px: by which a dimension is moved to see what it does
@@ -95,6 +96,11 @@ class Refined:
     effects: dict[str, np.ndarray]
 
     @property
+    def seen(self) -> np.ndarray:
+        """(N,) bool: not hidden by something before the part."""
+        return self.deviation < HIDDEN
+
+    @property
     def loss(self) -> float:
         """Mean negative log-likelihood of the residuals (Cauchy's law, each pixel with its own deviation): forms of one photograph
         compare by it."""
@@ -135,7 +141,7 @@ class Gauge:
         return item, self.form.hollow_of(item)
 
     def __call__(self, picture: np.ndarray, fit: Fit, known: Refined | None = None) -> Refined:
-        """``picture`` (S, S) linear light; ``fit`` at the same size; ``known``: a form whose look and light are this one's too."""
+        """``picture`` (S, S) linear light, NaN where something hides the part or its background; ``fit`` at the same size; ``known``: a form whose look and light are this one's too."""
         image, size = picture.ravel(), len(picture)
         at, form = fit.at, self.form
         nominal = (form.item, form.hollow)
@@ -179,7 +185,7 @@ class Gauge:
         view, table = form.drawn(first.at, size), first.look.table
         floor, hints, tried = grain(image, view), np.empty((0, 3)), np.empty((0, 3))
         if self.shadows:
-            found = with_lobes(finer(form.table), view, image - lit(view, image)[1], np.ones(len(image)))[1]
+            found = with_lobes(finer(form.table), view, np.nan_to_num(image - lit(view, image)[1]), np.ones(len(image)))[1]
             hints = np.concatenate([found, first.look.lamps])
             tried = Lamps(form, small, first.at, form.table, hints).likely(ROUGH)
 
@@ -188,7 +194,7 @@ class Gauge:
             seen = form.drawn(at, size, table=table, lamps=lamps)
             light, made, _ = lit(seen, image, rounds=4)  # that of the first suits the wrong pose
             deviation = self.noise.deviation(kinds(seen, made, light, table, form.hollow), floor)
-            return float(np.mean(np.log(deviation))) + _loss((image - made) / deviation)
+            return float(np.mean(np.log(deviation))) + _loss(np.nan_to_num(image - made) / deviation)
 
         return list(self.each(loss, places))
 
@@ -201,8 +207,9 @@ class Gauge:
             light, made, _ = lit(view, image)
             floor = grain(image, view) if floor is None else floor
             deviation = self.noise.deviation(kinds(view, made, light, form.table, form.hollow), floor)
-            weight = 1 / (deviation**2 * np.maximum(1, np.abs(image - made) / (10 * deviation)))
-            table, hints = with_lobes(finer(form.table), view, image - made, weight)
+            left = np.nan_to_num(image - made)
+            weight = np.isfinite(image) / (deviation**2 * np.maximum(1, np.abs(left) / (10 * deviation)))
+            table, hints = with_lobes(finer(form.table), view, left, weight)
             if len(lamps):
                 break
             lamps = Lamps(form, picture, at, table, hints).found() if self.shadows else lamps
@@ -232,9 +239,10 @@ class Gauge:
         rows = look.blurred(np.concatenate([sharp[:, None], jacobian, view.columns, effects], 1), size)
         made, jacobian, columns, own = np.split(rows, np.cumsum([1, PARAMETERS, view.columns.shape[1]]), 1)
         found = kinds(view, made[:, 0], light, look.table, solid[1])
-        return Problem(
-            view, made[:, 0], image - made[:, 0], self.noise.deviation(found, look.floor), found, jacobian, columns, own, light, held_now(form, at)
-        )  # fmt: skip
+        seen = np.isfinite(image)
+        residual = np.where(seen, image - made[:, 0], 0.0)
+        deviation = np.where(seen, self.noise.deviation(found, look.floor), HIDDEN)
+        return Problem(view, made[:, 0], residual, deviation, found, jacobian, columns, own, light, held_now(form, at))
 
     def opposite(self, picture: np.ndarray, refined: Refined, places: list[Placement], region: np.ndarray) -> Placement:
         """Of ``places`` the one that explains most of what ``refined`` leaves over in ``region`` (S, S) bool.
@@ -244,7 +252,7 @@ class Gauge:
         """
         size = min(len(picture), COARSEST)
         image, weight = shrunk(picture, size).ravel(), shrunk(region.astype(float), size).ravel()
-        near = weight > 0.3 * weight.max()
+        near = np.isfinite(image) & (weight > 0.3 * np.max(weight, where=np.isfinite(image), initial=0.0))
         drawn = self._pictures(refined.look, refined.light)
         return places[int(np.argmin(list(self.each(lambda at: np.abs(image[near] - drawn(at, size)[near]).mean(), places))))]
 
@@ -276,10 +284,10 @@ class Gauge:
         ``refined`` that is taken away."""
         size, drawn = min(len(picture), COARSEST), self._pictures(refined.look, refined.light)
         image = shrunk(picture, size).ravel()
-        unit = 0.02 * max(float(image.std()), 1e-3)
+        unit = 0.02 * max(float(np.nanstd(image)), 1e-3)
 
         def misfit(at: Placement, solid: Solid | tuple[()] = ()) -> float:
-            return float(np.sqrt((image - drawn(at, size, solid)) ** 2 + unit**2).mean())
+            return float(np.nanmean(np.sqrt((image - drawn(at, size, solid)) ** 2 + unit**2)))
 
         base = misfit(refined.at)
         gain, name, by = self._probed(lambda solid: misfit(at, solid), base)

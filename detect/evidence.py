@@ -15,31 +15,48 @@ from detect.photographs import Photograph
 
 SMOOTH = 0.7  # px at 64: how far neighbours' evidence is pooled
 STRONG = 3.0  # deviations that belong to what reaches into the picture, where they hang together with its border
+NECK = 0.05  # of the picture's width: half of the width of what joins two pieces that are one
 ALIKE = 0.3  # share of a region's residual that a dimension must explain to name it
 
 
 def evidence(refined: Refined) -> np.ndarray:
-    """(S, S) float32 anomaly map, in deviations of good parts' residuals at each kind of pixel.
-
-    Pooled over neighbours as the logarithm of Cauchy's law, so that neither one wild pixel nor a wide faint one wins.
-    """
-    pooled = ndimage.gaussian_filter(np.log1p(refined.anomaly.astype(np.float64) ** 2), SMOOTH * refined.view.size / 64)
-    anomaly = np.sqrt(np.expm1(pooled)).astype(np.float32)
+    """(S, S) float32 anomaly map: :func:`pooled`, 0 where something reaches in from beyond the picture."""
+    anomaly = pooled(refined)
     anomaly[from_outside(anomaly)] = 0.0
     return anomaly
 
 
+def pooled(refined: Refined) -> np.ndarray:
+    """(S, S) float32: what is left over, in deviations of good parts' residuals at each kind of pixel.
+
+    Pooled over neighbours as the logarithm of Cauchy's law, so that neither one wild pixel nor a wide faint one wins.
+    """
+    logs = ndimage.gaussian_filter(np.log1p(refined.anomaly.astype(np.float64) ** 2), SMOOTH * refined.view.size / 64)
+    return np.sqrt(np.expm1(logs)).astype(np.float32)
+
+
 def from_outside(anomaly: np.ndarray) -> np.ndarray:
     """(S, S) bool: where ``anomaly`` (S, S) is one piece with the picture's border: something that reaches in from beyond it and hides
-    the part or its background (a hand, a fixture, a neighbour) is no defect of the part's."""
-    wide = round(2 * SMOOTH * len(anomaly) / 64)
-    strong = ndimage.binary_closing(np.pad(anomaly > STRONG, wide), iterations=wide)[wide:-wide, wide:-wide]
-    labels, _ = ndimage.label(strong, np.ones((3, 3)))
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    touching = np.unique(border[border > 0])
-    if not len(touching):
+    the part or its background (a hand, a fixture, a neighbour) is no defect of the part's. What hangs with it by a neck alone, or
+    stands out from it by less than NECK, is not of it."""
+    size = len(anomaly)
+    close, thick = round(2 * SMOOTH * size / 64), NECK * size
+    strong = ndimage.binary_closing(np.pad(anomaly > STRONG, close), iterations=close)[close:-close, close:-close]
+    if not (strong[[0, -1]].any() or strong[:, [0, -1]].any()):
         return np.zeros_like(strong)
-    return ndimage.binary_dilation(np.isin(labels, touching), iterations=wide)
+    beyond = int(np.ceil(thick)) + 1
+    around = np.pad(strong, beyond, constant_values=True)  # the border itself is no end of it
+    holes, count = ndimage.label(~around)  # where it looks like the part that it hides
+    around |= (np.bincount(holes.ravel(), minlength=count + 1) < (2 * thick) ** 2)[holes]
+    labels, _ = ndimage.label(ndimage.distance_transform_edt(around) > thick, np.ones((3, 3)))
+    core = labels == labels[0, 0]
+    near = (around & (ndimage.distance_transform_edt(~core) <= thick + 1))[beyond:-beyond, beyond:-beyond]
+    if not near.any():
+        return near
+    wide = 2 * beyond  # gaps at its edge: where it looks like the part that it hides
+    grown = ndimage.distance_transform_edt(~np.pad(near, wide, mode="edge")) <= 2 * thick
+    filled = (ndimage.distance_transform_edt(grown) > 2 * thick)[wide:-wide, wide:-wide]
+    return ndimage.binary_dilation(filled, iterations=close)
 
 
 def score_of(anomaly: np.ndarray) -> float:

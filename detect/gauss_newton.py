@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from synth.raycast import fill_raster
-from train.shading import fill_columns, fill_normal_equations, solve_light
+from train.shading import HOLLOW, fill_columns, fill_normal_equations, solve_light
 
 TURN, SHIFT, DISTANCE, SCALE = slice(0, 3), slice(3, 5), 5, 6
 PARAMETERS = 7  # turn about x, y, z (radians); shift along x, y (mm); log distance; log scale
@@ -108,11 +108,13 @@ def fill_jacobian(
 
 @njit(cache=True, nogil=True)
 def mean_loss(made, image, sigma):  # pragma: no cover - compiled
-    """Of residuals that count as sqrt(r^2 + sigma^2), less sigma."""
-    loss = 0.0
+    """Of residuals that count as sqrt(r^2 + sigma^2), less sigma, where ``image`` is not NaN."""
+    loss, seen = 0.0, 0
     for p in range(len(made)):
-        loss += np.sqrt((made[p] - image[p]) ** 2 + sigma * sigma) - sigma
-    return loss / len(made)
+        if not np.isnan(image[p]):
+            loss += np.sqrt((made[p] - image[p]) ** 2 + sigma * sigma) - sigma
+            seen += 1
+    return loss / max(seen, 1)
 
 
 @njit(cache=True, nogil=True)
@@ -145,7 +147,7 @@ def descend_pose(
 ):  # pragma: no cover - compiled  # fmt: skip
     """From one start to the nearest pose. Returns (loss, turn, position, scale, light) of the best.
 
-    ``image`` (N,) linear light; ``hold`` (7,) precision with which each parameter is held at ``anchor`` (7,), FIXED for not at all
+    ``image`` (N,) linear light, NaN where it is hidden; ``hold`` (7,) precision with which each parameter is held at ``anchor`` (7,), FIXED for not at all
     free; ``light`` (K + EXTRA,), all 0 where it is not known; residuals count as sqrt(r^2 + sigma^2), sigma falling from ``soft`` by
     halves to ``sigma``: large misfits pull at first, then they are outliers. ``path`` (steps + 1, 14): loss, turn, position and
     scale before each step, NaN once it stopped.
@@ -169,7 +171,7 @@ def descend_pose(
         if not known:
             light[:] = 0.0
             light[0] = 1.0
-        solve_light(columns, image, ridge, now, 2 if known else 4, light, made, weight)
+        solve_light(columns, image, ridge, table.shape[2] + HOLLOW, now, now, 2 if known else 4, light, made, weight)
         known = True
         loss = mean_loss(made, image, sigma)
         path[step, 0] = loss

@@ -69,7 +69,7 @@ class Projection:
 class Inspection:
     """One image's result: a line of inspections.jsonl. Boxes are (x0, y0, x1, y1) in the photograph's own pixels; ``milliseconds`` is
     the wall time of the images projected with it over their number (CAD form: of this one).
-    ``reason`` says why a verdict is ``unsure`` or ``not this part``."""
+    ``reason`` says why a verdict is ``unsure`` or ``not this part``, and what of the part was hidden."""
 
     image: str
     score: float

@@ -94,7 +94,7 @@ class Light:
         self.view = about.form.drawn(about.at, size, table=about.table, lamps=lamps)
         image, count = shrunk(about.picture, size).ravel(), about.table.shape[2]
         self.light, made, self.weight = lit(self.view, image)
-        self.left, self.hidden = image - made, self.view.columns[:, count] > HOLLOW
+        self.left, self.hidden = np.nan_to_num(image - made), self.view.columns[:, count] > HOLLOW
         self.own = self.view.columns * self.weight[:, None]
         self.normal = self.own.T @ self.view.columns + np.diag(ridge(count, self.view.falloff + len(lamps)))
         self.count = count

@@ -170,7 +170,7 @@ def blur_of(made: np.ndarray, image: np.ndarray, size: int) -> float:
     losses = []
     for sigma in BLURS:
         off = (blurred(made, size, sigma) if sigma else made) - image
-        losses.append(np.sqrt(off**2 + 1e-4).mean())
+        losses.append(np.nanmean(np.sqrt(off**2 + 1e-4)))
     return BLURS[int(np.argmin(losses))]
 
 
@@ -183,6 +183,6 @@ def grain(image: np.ndarray, view: Sheet) -> np.ndarray:
         - 2 * (picture[2:, 1:-1] + picture[:-2, 1:-1] + picture[1:-1, 2:] + picture[1:-1, :-2])
         + picture[2:, 2:] + picture[2:, :-2] + picture[:-2, 2:] + picture[:-2, :-2]
     )  # fmt: skip
-    own = cover[1:-1, 1:-1]
+    own = np.where(np.isfinite(detail), cover[1:-1, 1:-1], np.nan)
     levels = [1.4826 * np.median(detail[side]) / 6 if side.sum() > 20 else 0.0 for side in (own > 0.99, own < 0.01)]
     return view.cover * levels[0] ** 2 + (1 - view.cover) * levels[1] ** 2 + FLOOR

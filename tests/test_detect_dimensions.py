@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 import cad
 from detect.cad_descent import Fit
 from detect.cad_detector import CadDetector
-from detect.evidence import from_outside
 from detect.gauss_newton import PARAMETERS
 from detect.least_squares import SPREAD, Problem
 from detect.look import blurred, despeckled
@@ -125,13 +124,3 @@ def test_impulses_are_taken_out_and_nothing_else_is(cap: cad.Part, rng: np.rando
         assert despeckled(clean) is clean
         spoilt = np.where(rng.random(clean.shape) < 0.1, rng.random(clean.shape), clean)
         assert np.abs(despeckled(spoilt) - clean).mean() < 0.25 * np.abs(spoilt - clean).mean()
-
-
-@pytest.mark.parametrize("turns", range(4))
-def test_what_reaches_into_the_picture_is_told_from_what_is_in_it(turns: int) -> None:
-    anomaly = np.zeros((64, 64), np.float32)
-    anomaly[:10] = 9.0
-    anomaly[30:36, 30:36] = 9.0
-    outside = from_outside(np.rot90(anomaly, turns))
-    assert np.rot90(outside, -turns)[:10].all() and not np.rot90(outside, -turns)[20:].any()
-    assert not from_outside(np.full((64, 64), 2.0, np.float32)).any()

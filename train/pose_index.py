@@ -35,9 +35,17 @@ class PoseIndex:
     boxed: bool
 
     def distances(self, thumbs: np.ndarray) -> np.ndarray:
-        """(n,) float32 share of a (256,) float picture's energy that no light on the pose explains: 0 a match, 1 nothing alike."""
-        picture = torch.from_numpy(np.ascontiguousarray(thumbs, np.float32)).to(self.templates.device)
-        shares = (self.templates.flatten(0, 1) @ picture).view(len(self.turns), -1).square().sum(1)
+        """(n,) float32 share of a (256,) float picture's energy that no light on the pose explains: 0 a match, 1 nothing alike. Pixels that
+        are NaN, because something hides them, are left out."""
+        seen = np.isfinite(thumbs)
+        picture = torch.from_numpy(np.ascontiguousarray(np.where(seen, thumbs, 0), np.float32)).to(self.templates.device)
+        along = (self.templates.flatten(0, 1) @ picture).view(len(self.turns), -1)
+        if seen.all():
+            shares = along.square().sum(1)
+        else:  # rows without these pixels are orthonormal no more
+            rows = self.templates[:, :, torch.from_numpy(seen)]
+            gram = rows @ rows.mT + 1e-3 * torch.eye(rows.shape[1], device=rows.device)
+            shares = (along * torch.linalg.solve(gram, along)).sum(1)
         return (1 - shares / picture.square().sum().clamp(min=1e-12)).cpu().numpy()
 
     def nearest(self, thumbs: np.ndarray, count: int, apart: float = 12.0) -> np.ndarray:

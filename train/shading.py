@@ -15,6 +15,8 @@ HOLLOW = 3  # columns where the part hides its own sky, by how much of it: even,
 BACKGROUND = 3  # columns behind the part: even, and rising along x and y
 EXTRA = HOLLOW + BACKGROUND
 FALLOFF = 5  # columns before a near camera, to which one normal shines unlike at two places: the mean map times x, y, x^2, xy, y^2
+PLANES, SAMPLED = 100, 250  # that are tried for the background, and its pixels that they are judged by
+QUIET = 0.002  # of linear light: a background's residuals this small are noise
 BLOCK = 4  # pixels that normal equations are summed over at once
 
 
@@ -133,11 +135,12 @@ def fill_columns(face, w1, w2, normals, turn, table, hollow, size, samples, slop
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # pragma: no cover - compiled
-    """Robust least squares: the ``light`` (K,) whose picture ``made = columns @ light`` is nearest to ``image`` (N,), in place.
+def solve_light(columns, image, ridge, behind, clear, sigma, rounds, light, made, weight):  # pragma: no cover - compiled
+    """Robust least squares: the ``light`` (K,) whose picture ``made = columns @ light`` is nearest to ``image`` (N,), NaN where it is hidden, in place.
 
     Minimises the sum of sqrt(residual^2 + sigma^2) with ``ridge`` (K,) on the weights, by ``rounds`` of re-weighting from the light
-    given; ``weight`` (N,) are the last weights, 1 / sqrt(residual^2 + sigma^2).
+    given; ``weight`` (N,) are the last weights, 1 / sqrt(residual^2 + sigma^2). Where the column ``behind`` says that nothing but background
+    is seen they are clear / (residual^2 + clear^2), Cauchy's: what hides a side of it has leverage, and is let go only by a loss that levels off.
     """
     pixels, count = columns.shape
     left, right, none = np.empty((count, count)), np.empty(count), np.empty((pixels, 0))
@@ -147,7 +150,10 @@ def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # p
             for k in range(count):
                 value += columns[p, k] * light[k]
             made[p] = value
-            weight[p] = 1.0 / np.sqrt((value - image[p]) ** 2 + sigma * sigma)
+            squared = (value - image[p]) ** 2
+            weight[p] = clear / (squared + clear * clear) if columns[p, behind] > 0.99 else 1.0 / np.sqrt(squared + sigma * sigma)
+            if np.isnan(squared):
+                weight[p] = 0.0
         if turn == rounds:
             break
         fill_normal_equations(none, columns, image, weight, left, right)
@@ -156,9 +162,49 @@ def solve_light(columns, image, ridge, sigma, rounds, light, made, weight):  # p
         light[:] = np.linalg.solve(left, right)
 
 
+@njit(cache=True, nogil=True)
+def fill_background(columns, image, behind, sigma, light):  # pragma: no cover - compiled
+    """Fills the background's three weights in ``light``: of PLANES through three of its pixels each, the one that most of it lies near (MSAC,
+    Torr and Zisserman 2000). Returns up to what size residuals are noise there, ``sigma`` at most."""
+    own = np.flatnonzero((columns[:, behind] > 0.99) & ~np.isnan(image))
+    if len(own) < 30:
+        return sigma
+    seen = own[:: max(1, len(own) // SAMPLED)]
+    grain = np.empty(len(seen))
+    for k in range(len(seen)):
+        off = abs(image[min(seen[k] + 1, len(image) - 1)] - image[seen[k]])
+        grain[k] = 0.0 if np.isnan(off) else off
+    sigma = min(sigma, QUIET + 2 * np.median(grain))
+    best, state = np.inf, 1
+    corner, level = np.empty(3, np.int64), np.empty(3)
+    for _ in range(PLANES):
+        for k in range(3):
+            state = (1103515245 * state + 12345) % 2147483648  # a row of numbers that is always the same
+            corner[k] = seen[(state >> 8) % len(seen)]
+            level[k] = image[corner[k]]
+        x0, y0 = columns[corner[0], behind + 1], columns[corner[0], behind + 2]
+        ax, ay = columns[corner[1], behind + 1] - x0, columns[corner[1], behind + 2] - y0
+        bx, by = columns[corner[2], behind + 1] - x0, columns[corner[2], behind + 2] - y0
+        area = ax * by - ay * bx
+        if abs(area) < 0.02:  # too near to each other, or in a row
+            continue
+        u, v = level[1] - level[0], level[2] - level[0]
+        along_x, along_y = (u * by - v * ay) / area, (v * ax - u * bx) / area
+        even = level[0] - along_x * x0 - along_y * y0
+        loss = 0.0
+        for p in seen:
+            off = image[p] - even - along_x * columns[p, behind + 1] - along_y * columns[p, behind + 2]
+            loss += min(off * off, 9 * sigma * sigma)
+        if loss < best:
+            best = loss
+            light[behind], light[behind + 1], light[behind + 2] = even, along_x, along_y
+    return sigma
+
+
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 def fill_normal_equations(first, columns, target, weight, left, right):  # pragma: no cover - compiled
-    """``left`` (Q, Q) and ``right`` (Q,) of the weighted least squares of ``target`` (N,) over [first, columns] (N, Q)."""
+    """``left`` (Q, Q) and ``right`` (Q,) of the weighted least squares of ``target`` (N,), NaN where weights are 0 perhaps, over [first, columns]
+    (N, Q)."""
     pixels, own = first.shape
     count = own + columns.shape[1]
     rows, aim, weigh = np.zeros((BLOCK, count)), np.zeros(BLOCK), np.zeros(BLOCK)
@@ -169,7 +215,7 @@ def fill_normal_equations(first, columns, target, weight, left, right):  # pragm
             if p + q >= pixels:
                 weigh[q] = 0.0
                 continue
-            aim[q], weigh[q] = target[p + q], weight[p + q]
+            aim[q], weigh[q] = target[p + q] if weight[p + q] > 0.0 else 0.0, weight[p + q]
             for k in range(own):
                 rows[q, k] = first[p + q, k]
             for k in range(count - own):
@@ -205,5 +251,7 @@ def lit(view: Sheet, image: np.ndarray, *, sigma: float = 0.01, rounds: int = 6)
     count = view.columns.shape[1]
     light, made, weight = np.zeros(count), np.empty(len(image)), np.empty(len(image))
     light[0] = 1.0
-    solve_light(view.columns, image, ridge(view.maps, count - EXTRA - view.maps), sigma, rounds, light, made, weight)
+    behind = view.maps + HOLLOW
+    clear = fill_background(view.columns, image, behind, sigma, light)
+    solve_light(view.columns, image, ridge(view.maps, count - EXTRA - view.maps), behind, clear, sigma, rounds, light, made, weight)
     return light, made, weight
