@@ -13,7 +13,7 @@ from detect.gauss_newton import DISTANCE, FIXED, PARAMETERS, SCALE, SHIFT, desce
 from synth.scene import about, matrix
 from train.cad_form import SAMPLES, CadForm
 from train.pose_index import FILL, THUMB
-from train.shading import Placement, narrowed, ridge
+from train.shading import FULL, Placement, narrowed, ridge
 from train.symmetry import turned_about
 
 COARSE = 32  # px, where starts are told apart
@@ -122,7 +122,7 @@ class Search:
         image, (table, light) = picture.levels[size], narrowed(self.form.table, fit.light)
 
         def loss(at: Placement) -> float:
-            made = self.form.drawn(at, size, table=table).columns[:, : len(light)] @ light
+            made = np.minimum(self.form.drawn(at, size, table=table).columns[:, : len(light)] @ light, 1 / picture.contrast)
             return float(np.nanmean(np.sqrt((made - image) ** 2 + SIGMA**2) - SIGMA))
 
         at = best_spin(self.form, fit.at, loss, np.radians(SPINS), 0.0, self.each)
@@ -153,7 +153,7 @@ class Search:
             hold, anchor = held(form, start.at, SIGMA)  # residuals weigh 1 / SIGMA at most
             path = np.full((steps + 1, 14), np.nan)
             loss, turn, position, scale, light = descend_pose(
-                form.item.corners, form.item.normals, form.pivot, start.at.turn, start.at.position, start.at.scale, start.at.perspective, image, size,
+                form.item.corners, form.item.normals, form.pivot, start.at.turn, start.at.position, start.at.scale, start.at.perspective, image, FULL / picture.contrast, size,
                 SAMPLES, form.table, form.hollow, self.ridge, hold, anchor, start.light, steps, SIGMA, soft, path,
             )  # fmt: skip
             return Fit(Placement(turn, position, scale, start.at.perspective), light, loss, size), path

@@ -27,7 +27,7 @@ from train.lens import Lens
 from train.residual_noise import ResidualNoise
 from train.symmetry import turned_about
 
-FORMAT = 3
+FORMAT = 4
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
@@ -35,7 +35,7 @@ REACHES = 0.01  # share of the picture from which what reaches in from its borde
 VEILED = 0.3  # share of the part that may be so hidden where it passes
 NEAR = 0.01  # a mean log-likelihood no further than this below the first's, compared roughly, is worth a closer look
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
-CONTENT = 0.9  # the quantile of good parts' terms above which second chances are sought
+CONTENT = 0.75  # the quantile of good parts' terms above which second chances are sought
 LEVEL = 0.999  # quantile of good parts' pixels above which a region lies
 SHADED = 0.1  # share of good images with cast shadows above which all are searched for them
 TERM = 0.97  # quantile of good parts that a term of the score is measured in

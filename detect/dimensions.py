@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 
 from cad.errors import InputError
 from cad.part import Tolerance
-from detect.cad_descent import KNOWN, Fit, best_spin, shrunk
+from detect.cad_descent import COARSE, KNOWN, Fit, best_spin, shrunk
 from detect.gauss_newton import PARAMETERS, fill_jacobian
 from detect.lamps import Lamps
 from detect.least_squares import SPREAD, Problem, held_now
@@ -23,7 +23,7 @@ from detect.look import Look, blur_of, finer, grain, with_lobes
 from synth.raycast import Drawable
 from train.cad_form import SAMPLES, CadForm
 from train.residual_noise import ResidualNoise, kinds
-from train.shading import Placement, Sheet, lit, narrowed
+from train.shading import FULL, Placement, Sheet, lit, narrowed
 
 ROUNDS = 2
 HIDDEN = 1e3  # the deviation of a pixel that something hides: any residual is as good as none
@@ -34,6 +34,7 @@ SHARP, PATIENCE = 0.03, 10  # px to which a dimension is measured, and the parts
 PROBES = (0.02, 0.01, 0.035, 0.06, 0.1)  # of the part's size: changes of a dimension that a photograph is tried with, the first of each
 WORTH = 8.0  # nats that such a change must gain
 COARSEST = 64  # px at which poses are tried with a dimension out of tolerance
+FAR = 0.05  # by how much the loss of a rough comparison may exceed that of the first, for a place to be compared closely
 SPINS, TOLD = (3.0, 1.5, 0.75), 8.0  # degrees of a spin that is tried, and nats that it must gain
 ROUGH = 9.0  # degrees between the lamps that poses are compared under
 
@@ -177,26 +178,41 @@ class Gauge:
         of its own, and nominal dimensions: what it takes to rank them.
 
         A wrong turn about a near-symmetry changes little of the picture, and the shadows that another turn would cast are not
-        seen from the first: each has to be asked for its own.
+        seen from the first: each has to be asked for its own. Places that are far worse than the first at COARSE px, where no
+        shadow is asked for, are not asked at all: their loss is infinite.
         """
-        size, form = min(KNOWN, len(picture)), self.form
+        size, form, table = min(KNOWN, len(picture)), self.form, first.look.table
+        rough = self._losses(shrunk(picture, COARSE), first.at, table, lambda at: np.empty((0, 3)))
+        losses = np.array(list(self.each(rough, places)))
+        near = np.flatnonzero(losses < losses[0] + FAR)
         small = shrunk(picture, size)
-        image = small.ravel()
-        view, table = form.drawn(first.at, size), first.look.table
-        floor, hints, tried = grain(image, view), np.empty((0, 3)), np.empty((0, 3))
-        if self.shadows:
-            found = with_lobes(finer(form.table), view, np.nan_to_num(image - lit(view, image)[1]), np.ones(len(image)))[1]
-            hints = np.concatenate([found, first.look.lamps])
+        image, view = small.ravel(), form.drawn(first.at, size)
+        if self.shadows and len(near) > 1:
+            left = np.nan_to_num(image - lit(view, image)[1])
+            hints = np.concatenate([with_lobes(finer(form.table), view, left, np.ones(len(image)))[1], first.look.lamps])
             tried = Lamps(form, small, first.at, form.table, hints).likely(ROUGH)
+            loss = self._losses(small, first.at, table, lambda at: Lamps(form, small, at, table, hints).quick(tried))
+        else:
+            loss = self._losses(small, first.at, table, lambda at: np.empty((0, 3)))
+        losses[:] = np.inf
+        losses[near] = list(self.each(loss, [places[k] for k in near]))
+        return losses.tolist()
+
+    def _losses(
+        self, picture: np.ndarray, first: Placement, table: np.ndarray, lamps: Callable[[Placement], np.ndarray]
+    ) -> Callable[[Placement], float]:
+        """A function that gives the loss of the nominal part at a place, in the light that suits it best and under its ``lamps``; the
+        photograph's grain is told from where ``first`` has the part."""
+        form, image, size = self.form, picture.ravel(), len(picture)
+        floor = grain(image, form.drawn(first, size))
 
         def loss(at: Placement) -> float:
-            lamps = Lamps(form, small, at, table, hints).quick(tried) if self.shadows else tried
-            seen = form.drawn(at, size, table=table, lamps=lamps)
+            seen = form.drawn(at, size, table=table, lamps=lamps(at))
             light, made, _ = lit(seen, image, rounds=4)  # that of the first suits the wrong pose
             deviation = self.noise.deviation(kinds(seen, made, light, table, form.hollow), floor)
             return float(np.mean(np.log(deviation))) + _loss(np.nan_to_num(image - made) / deviation)
 
-        return list(self.each(loss, places))
+        return loss
 
     def look(self, picture: np.ndarray, at: Placement) -> tuple[Look, np.ndarray]:
         """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
@@ -237,7 +253,9 @@ class Gauge:
             view.near, view.face, view.slope, light, view.dark(light), look.table, solid[1], at.position, at.scale * size, at.perspective, size, SAMPLES, jacobian
         )  # fmt: skip
         rows = look.blurred(np.concatenate([sharp[:, None], jacobian, view.columns, effects], 1), size)
+        rows[(image >= FULL) & (rows[:, 0] >= FULL), 1:] = 0.0  # however bright: the camera cannot tell
         made, jacobian, columns, own = np.split(rows, np.cumsum([1, PARAMETERS, view.columns.shape[1]]), 1)
+        made = np.minimum(made, 1.0)
         found = kinds(view, made[:, 0], light, look.table, solid[1])
         seen = np.isfinite(image)
         residual = np.where(seen, image - made[:, 0], 0.0)
@@ -267,7 +285,7 @@ class Gauge:
         size, drawn = refined.view.size, self._pictures(refined.look, refined.light)
 
         def made(at: Placement, solid: Solid | tuple[()]) -> np.ndarray:
-            return refined.look.blurred(drawn(at, size, solid), size)
+            return np.minimum(refined.look.blurred(drawn(at, size, solid), size), 1.0)
 
         left = refined.residual + made(refined.at, ()) + but
         return lambda at, solid=(): len(left) * _loss((left - made(at, solid)) / refined.deviation)
@@ -289,9 +307,9 @@ class Gauge:
         def misfit(at: Placement, solid: Solid | tuple[()] = ()) -> float:
             return float(np.nanmean(np.sqrt((image - drawn(at, size, solid)) ** 2 + unit**2)))
 
-        base = misfit(refined.at)
-        gain, name, by = self._probed(lambda solid: misfit(at, solid), base)
-        return gain / base, name, by
+        base, own = misfit(refined.at), misfit(at)
+        gain, name, by = self._probed(lambda solid: misfit(at, solid), own)  # a small change may not make up for the turn yet
+        return (gain + base - own) / base, name, by
 
     def _probed(self, loss: Callable[[Solid], float], best: float) -> Suspect:
         """The probe of the least ``loss``, and by how much that is below ``best``: each dimension by the first change, then the best one by the others."""
@@ -313,7 +331,7 @@ class Gauge:
         view = self.form.drawn(
             refined.at, refined.view.size, *self._probe(name, offset), table=refined.look.table, lamps=refined.look.lamps
         )
-        return refined.look.blurred(view.columns @ refined.light, refined.view.size) - refined.made
+        return np.minimum(refined.look.blurred(view.columns @ refined.light, refined.view.size), 1.0) - refined.made
 
     def _probe(self, name: str, offset: float) -> Solid | None:
         key = (name, round(offset, 6))
@@ -375,7 +393,7 @@ class Gauge:
             told = trust * sigma <= max(tells, self.half[k])
             result[name] = Measured.of(tolerance, value if told else None, trust * sigma)
             if result[name].ok is False:
-                added.setdefault(name, refined.effects[name])
+                added.setdefault(name, refined.effects[name] * (refined.free[k] + self.start[k]) / self.half[k])
         return result, added
 
 

@@ -16,7 +16,7 @@ from detect.photographs import Photograph
 SMOOTH = 0.7  # px at 64: how far neighbours' evidence is pooled
 STRONG = 3.0  # deviations that belong to what reaches into the picture, where they hang together with its border
 NECK = 0.05  # of the picture's width: half of the width of what joins two pieces that are one
-ALIKE = 0.3  # share of a region's residual that a dimension must explain to name it
+EXPLAINED = 0.15  # share of a region's misfit (the logarithm of Cauchy's law) that a dimension must take away to name it
 
 
 def evidence(refined: Refined) -> np.ndarray:
@@ -91,17 +91,14 @@ def named_regions(
 
 
 def _by_dimension(region: np.ndarray, refined: Refined, out: list[tuple[tuple[str, ...], np.ndarray]]) -> tuple[str, ...]:
-    """The sub-components of the dimension out of tolerance whose change looks most like what is left over here."""
+    """The sub-components of the dimension out of tolerance whose change takes away most of what is left over here."""
     mask = ndimage.binary_dilation(region, iterations=2).ravel()
     left = refined.residual[mask] / refined.deviation[mask]
-    best, share = (), ALIKE
+    best, share = (), EXPLAINED
     for features, added in out:
-        if not features:
-            continue
-        effect = added[mask] / refined.deviation[mask]
-        alike = float(left @ effect) ** 2 / max(float(left @ left) * float(effect @ effect), 1e-12)
-        if alike > share:
-            best, share = features, alike
+        explained = 1 - np.log1p((left - added[mask] / refined.deviation[mask]) ** 2).sum() / max(np.log1p(left**2).sum(), 1e-12)
+        if features and explained > share:
+            best, share = features, explained
     return best
 
 

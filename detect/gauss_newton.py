@@ -143,11 +143,11 @@ def damped_step(left, right, damping):  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def descend_pose(
-    corners, normals, pivot, turn, position, scale, perspective, image, size, samples, table, hollow, ridge, hold, anchor, light, steps, sigma, soft, path
+    corners, normals, pivot, turn, position, scale, perspective, image, full, size, samples, table, hollow, ridge, hold, anchor, light, steps, sigma, soft, path
 ):  # pragma: no cover - compiled  # fmt: skip
     """From one start to the nearest pose. Returns (loss, turn, position, scale, light) of the best.
 
-    ``image`` (N,) linear light, NaN where it is hidden; ``hold`` (7,) precision with which each parameter is held at ``anchor`` (7,), FIXED for not at all
+    ``image`` (N,) linear light, NaN where it is hidden, saturated from ``full``; ``hold`` (7,) precision with which each parameter is held at ``anchor`` (7,), FIXED for not at all
     free; ``light`` (K + EXTRA,), all 0 where it is not known; residuals count as sqrt(r^2 + sigma^2), sigma falling from ``soft`` by
     halves to ``sigma``: large misfits pull at first, then they are outliers. ``path`` (steps + 1, 14): loss, turn, position and
     scale before each step, NaN once it stopped.
@@ -171,7 +171,7 @@ def descend_pose(
         if not known:
             light[:] = 0.0
             light[0] = 1.0
-        solve_light(columns, image, ridge, table.shape[2] + HOLLOW, now, now, 2 if known else 4, light, made, weight)
+        solve_light(columns, image, ridge, table.shape[2] + HOLLOW, full, 0.0, now, 2 if known else 4, light, made, weight)
         known = True
         loss = mean_loss(made, image, sigma)
         path[step, 0] = loss

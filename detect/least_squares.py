@@ -15,9 +15,11 @@ from scipy.optimize import lsq_linear
 from detect.cad_descent import held
 from detect.gauss_newton import FIXED, PARAMETERS, SCALE, SHIFT, turned
 from train.cad_form import CadForm
+from train.reflectance import COMPONENTS
 from train.shading import BACKGROUND, EXTRA, Placement, Sheet
 
 OUTLIER = 2.5  # deviations at which a residual begins to count less
+DAZZLING = 1e-2  # of the precision of the form's own maps: a highlight may be many times as bright as the light
 SPREAD = 3.0  # precision of a dimension uniform over its tolerance, in half tolerances: 1 / variance
 
 
@@ -59,6 +61,7 @@ class Problem:
         at, level = slice(PARAMETERS, PARAMETERS + count), max(abs(self.light[0]), 1e-3)
         prior = np.full(count, 1 / level**2)
         prior[0] = prior[self.behind] = 1e-6
+        prior[COMPONENTS : self.view.maps] *= DAZZLING
         left[at, at] += np.diag(prior)
         right[at] -= prior * self.light
         precision, off = self.hold

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 import cad
 from detect.cad_descent import Fit
@@ -17,9 +18,11 @@ from detect.least_squares import SPREAD, Problem
 from detect.look import blurred, despeckled
 from detect.opening import open_detector
 from synth.sampling import Recipe, draw_sample
-from synth.scene import Scene, about, matrix
+from synth.scene import Scene, about, matrix, random_rotation
 from train.cad_form import luminance, placement_of
-from train.shading import EXTRA, narrowed
+from train.reflectance import normals
+from train.residual_noise import kinds
+from train.shading import EXTRA, lit, narrowed
 from train.symmetry import turned_about
 
 SIZE = 16
@@ -124,3 +127,53 @@ def test_impulses_are_taken_out_and_nothing_else_is(cap: cad.Part, rng: np.rando
         assert despeckled(clean) is clean
         spoilt = np.where(rng.random(clean.shape) < 0.1, rng.random(clean.shape), clean)
         assert np.abs(despeckled(spoilt) - clean).mean() < 0.25 * np.abs(spoilt - clean).mean()
+
+
+def test_places_that_are_far_worse_are_not_asked_closely(detector: CadDetector, cap: cad.Part) -> None:
+    """The first's own loss and its like are known; a tilt by a quarter turn is not worth a closer look."""
+    form = detector.form
+    for picture, true, _ in at_the_truth(detector, cap, "good", 4):
+        first = detector.gauge(picture, Fit(true, np.zeros(1), 0.0, 64))
+        tilted = turned_about(true, matrix(about(np.array([1.0, 0.0, 0.0]), np.pi / 2)), form.corners)
+        losses = detector.gauge.compared(picture, first, [first.at, first.at, tilted])
+        assert np.isfinite(losses[:2]).all() and losses[0] == losses[1] and losses[2] > losses[0] + 0.05
+
+
+def test_a_saturated_highlight_is_told_from_its_flanks(detector: CadDetector, rng: np.random.Generator) -> None:
+    """Where the camera cannot tell how bright it is, the picture is as bright as can be, and the rest is what it was."""
+    form = detector.form
+    for k in range(4):
+        at = replace(form.reference, turn=matrix(random_rotation("any", rng)))
+        power = np.clip(normals(len(form.table))[0] @ unit(rng.normal(size=3) * [0.4, 0.4, 0] + [0, 0, 1]), 0, None) ** 60
+        view = form.drawn(at, 64, table=np.concatenate([form.table, power[..., None].astype(np.float32)], 2))
+        light = np.zeros(view.columns.shape[1])
+        light[0], light[form.table.shape[2]] = 0.3, 3.0
+        wanted = np.minimum(view.columns @ light, 1.0)
+        made = lit(view, wanted, rounds=20)[1]
+        full = wanted >= 0.97
+        assert np.abs(made - wanted)[~full].mean() < 0.01, k
+        assert not full.any() or (made[full] > 0.9).mean() > 0.8, k
+
+
+def test_kinds_of_pixels_by_another_route(detector: CadDetector, cap: cad.Part) -> None:
+    """As numpy and scipy make them of whole arrays."""
+    form = detector.form
+    ((picture, at, _),) = at_the_truth(detector, cap, "good", 1)
+    view = form.drawn(at, 64)
+    light, made, _ = lit(view, picture.ravel())
+    found = kinds(view, made, light, form.table, form.hollow).reshape(64, 64, -1)
+    whole = made.reshape(64, 64)
+    padded = np.pad(whole, 1, mode="edge")
+    around = [padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]]
+    step = np.max([np.abs(side - whole) for side in around], axis=0)
+    hidden = np.where(view.face >= 0, form.hollow[view.face], 0.0).reshape(64, view.samples, 64, view.samples).mean((1, 3))
+    np.testing.assert_allclose(found[..., 1], whole**2)
+    np.testing.assert_allclose(found[..., 2], step**2, atol=1e-15)
+    np.testing.assert_allclose(found[..., 4], maximum_filter(step, 3) ** 2, atol=1e-15)
+    np.testing.assert_allclose(found[..., 6], (hidden * whole) ** 2, atol=1e-15)
+    assert (found[..., 0] == 1).all() and (found >= 0).all()
+    assert (found[view.cover.reshape(64, 64) == 0][:, [3, 5, 6]] == 0).all()
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)

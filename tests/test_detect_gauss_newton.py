@@ -75,7 +75,7 @@ def test_closed_form_light_is_the_least_squares_one(rng: np.random.Generator) ->
     columns, image = rng.normal(size=(300, 5)), rng.normal(size=300)
     own, light, made, weight = np.full(5, 3.0), np.zeros(5), np.empty(300), np.empty(300)
     image[200:] = np.nan  # hidden
-    solve_light(columns, image, own, 4, 1e4, 1e4, 1, light, made, weight)
+    solve_light(columns, image, own, 4, 1e9, 0.0, 1e4, 1, light, made, weight)
     seen = columns[:200]
     wanted = np.linalg.solve(seen.T @ seen * 1e-4 + 3 * np.eye(5), seen.T @ image[:200] * 1e-4)
     np.testing.assert_allclose(light, wanted, rtol=1e-5)

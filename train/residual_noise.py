@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import maximum_filter
+from numba import njit
 from scipy.optimize import nnls
 
 from synth.raycast import Drawable, raster
@@ -23,23 +23,47 @@ def kinds(view: Sheet, made: np.ndarray, light: np.ndarray, table: np.ndarray, h
 
     ``hollow`` (m,) is each drawn triangle's share of hidden sky, from :func:`hollows`.
     """
-    n, s = view.size, view.samples
-    picture = made.reshape(n, n)
-    padded = np.pad(picture, 1, mode="edge")
-    step = np.max([np.abs(padded[1:-1, :-2] - picture), np.abs(padded[1:-1, 2:] - picture), np.abs(padded[:-2, 1:-1] - picture), np.abs(padded[2:, 1:-1] - picture)], axis=0)  # fmt: skip
-    cover = view.cover.reshape(n, n)
     full = made[view.cover > 0.99]
-    contrast = np.abs((np.median(full) if len(full) else 0.0) - light[table.shape[2] + HOLLOW])
-    hit = view.face >= 0
-    inside = np.where(hit, hollow[view.face], 0.0).reshape(n, s, n, s).mean((1, 3))
-    lit = table @ light[: table.shape[2]]
-    bend = np.zeros_like(lit)
-    bend[1:-1, 1:-1] = np.abs(lit[2:, 1:-1] + lit[:-2, 1:-1] + lit[1:-1, 2:] + lit[1:-1, :-2] - 4 * lit[1:-1, 1:-1])
-    node = np.clip(np.rint((view.slope + 1) * 0.5 * (len(bend) - 1)).astype(int), 0, len(bend) - 1)
-    curved = np.where(hit, bend[node[..., 0], node[..., 1]], 0.0).reshape(n, s, n, s).mean((1, 3))
-    mixed = 4 * cover * (1 - cover) * contrast
-    values = (np.ones_like(picture), picture, step, mixed, maximum_filter(step, 3), curved, inside * picture)
-    return np.stack([v.ravel() for v in values], 1) ** 2
+    contrast = abs((float(np.median(full)) if len(full) else 0.0) - float(light[table.shape[2] + HOLLOW]))
+    found = np.empty((len(made), len(KINDS)))
+    fill_kinds(view.face, view.slope, view.cover, made, table @ light[: table.shape[2]], hollow, contrast, view.size, view.samples, found)
+    return found
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+def fill_kinds(face, slope, cover, made, lit, hollow, contrast, size, samples, found):  # pragma: no cover - compiled
+    """``found`` (N, len(KINDS)); ``lit`` (G, G) the reflectance map that is lit; ``contrast`` of the part and its background."""
+    grid, share = len(lit), 1.0 / (samples * samples)
+    bend = np.zeros((grid, grid))
+    for a in range(1, grid - 1):
+        for b in range(1, grid - 1):
+            bend[a, b] = abs(lit[a + 1, b] + lit[a - 1, b] + lit[a, b + 1] + lit[a, b - 1] - 4 * lit[a, b])
+    for j in range(size):
+        for i in range(size):
+            p = j * size + i
+            own = made[p]
+            step = max(
+                abs(made[p - 1] - own) if i > 0 else 0.0, abs(made[p + 1] - own) if i < size - 1 else 0.0,
+                abs(made[p - size] - own) if j > 0 else 0.0, abs(made[p + size] - own) if j < size - 1 else 0.0,
+            )  # fmt: skip
+            inside, curved = 0.0, 0.0
+            for y in range(j * samples, (j + 1) * samples):
+                for x in range(i * samples, (i + 1) * samples):
+                    if face[y, x] >= 0:
+                        inside += hollow[face[y, x]]
+                        a = min(max(int(np.rint((slope[y, x, 0] + 1) * 0.5 * (grid - 1))), 0), grid - 1)
+                        b = min(max(int(np.rint((slope[y, x, 1] + 1) * 0.5 * (grid - 1))), 0), grid - 1)
+                        curved += bend[a, b]
+            found[p, 0], found[p, 1], found[p, 2] = 1.0, own * own, step * step
+            found[p, 3] = (4 * cover[p] * (1 - cover[p]) * contrast) ** 2
+            found[p, 5], found[p, 6] = (curved * share) ** 2, (inside * share * own) ** 2
+    for j in range(size):
+        for i in range(size):
+            near = 0.0
+            for y in range(max(j - 1, 0), min(j + 2, size)):
+                for x in range(max(i - 1, 0), min(i + 2, size)):
+                    near = max(near, found[y * size + x, 2])
+            found[j * size + i, 4] = near
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,9 @@ BACKGROUND = 3  # columns behind the part: even, and rising along x and y
 EXTRA = HOLLOW + BACKGROUND
 FALLOFF = 5  # columns before a near camera, to which one normal shines unlike at two places: the mean map times x, y, x^2, xy, y^2
 PLANES, SAMPLED = 100, 250  # that are tried for the background, and its pixels that they are judged by
-QUIET = 0.002  # of linear light: a background's residuals this small are noise
+TRUSTED, LIKELIER = 0.9, 0.1  # shares of a background: of a plane that is taken as it is, and by how much another must suit more of it
+QUIET = 0.001  # of linear light: a background's residuals this small are noise
+FULL = 0.97  # of linear light: a pixel this bright is saturated
 BLOCK = 4  # pixels that normal equations are summed over at once
 
 
@@ -135,12 +137,14 @@ def fill_columns(face, w1, w2, normals, turn, table, hollow, size, samples, slop
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def solve_light(columns, image, ridge, behind, clear, sigma, rounds, light, made, weight):  # pragma: no cover - compiled
+def solve_light(columns, image, ridge, behind, full, clear, sigma, rounds, light, made, weight):  # pragma: no cover - compiled
     """Robust least squares: the ``light`` (K,) whose picture ``made = columns @ light`` is nearest to ``image`` (N,), NaN where it is hidden, in place.
 
     Minimises the sum of sqrt(residual^2 + sigma^2) with ``ridge`` (K,) on the weights, by ``rounds`` of re-weighting from the light
     given; ``weight`` (N,) are the last weights, 1 / sqrt(residual^2 + sigma^2). Where the column ``behind`` says that nothing but background
-    is seen they are clear / (residual^2 + clear^2), Cauchy's: what hides a side of it has leverage, and is let go only by a loss that levels off.
+    is seen and ``clear`` is not 0, they are clear / (residual^2 + clear^2), Cauchy's: what hides a side of it has leverage, and is let go only by a
+    loss that levels off.
+    Pixels of ``full`` or more are as bright as the camera can tell: the picture, which goes no further, may be brighter there.
     """
     pixels, count = columns.shape
     left, right, none = np.empty((count, count)), np.empty(count), np.empty((pixels, 0))
@@ -149,10 +153,12 @@ def solve_light(columns, image, ridge, behind, clear, sigma, rounds, light, made
             value = 0.0
             for k in range(count):
                 value += columns[p, k] * light[k]
-            made[p] = value
+            made[p] = min(value, full / FULL)
             squared = (value - image[p]) ** 2
-            weight[p] = clear / (squared + clear * clear) if columns[p, behind] > 0.99 else 1.0 / np.sqrt(squared + sigma * sigma)
-            if np.isnan(squared):
+            weight[p] = 1.0 / np.sqrt(squared + sigma * sigma)
+            if clear > 0.0 and columns[p, behind] > 0.99:
+                weight[p] = clear / (squared + clear * clear)
+            if np.isnan(squared) or (image[p] >= full and value >= full):
                 weight[p] = 0.0
         if turn == rounds:
             break
@@ -164,17 +170,32 @@ def solve_light(columns, image, ridge, behind, clear, sigma, rounds, light, made
 
 @njit(cache=True, nogil=True)
 def fill_background(columns, image, behind, sigma, light):  # pragma: no cover - compiled
-    """Fills the background's three weights in ``light``: of PLANES through three of its pixels each, the one that most of it lies near (MSAC,
-    Torr and Zisserman 2000). Returns up to what size residuals are noise there, ``sigma`` at most."""
+    """Fills the background's three weights in ``light`` where a plane suits a LIKELIER share more of its pixels than those it comes with:
+    of PLANES through three of them each the one that most lie near (MSAC, Torr and Zisserman 2000). Returns up to what size residuals are
+    noise there, ``sigma`` at most; 0 where no plane is better.
+    """
     own = np.flatnonzero((columns[:, behind] > 0.99) & ~np.isnan(image))
     if len(own) < 30:
-        return sigma
+        return 0.0
     seen = own[:: max(1, len(own) // SAMPLED)]
     grain = np.empty(len(seen))
     for k in range(len(seen)):
         off = abs(image[min(seen[k] + 1, len(image) - 1)] - image[seen[k]])
         grain[k] = 0.0 if np.isnan(off) else off
     sigma = min(sigma, QUIET + 2 * np.median(grain))
+    on = 0
+    for p in seen:
+        on += (
+            abs(
+                image[p]
+                - light[behind] * columns[p, behind]
+                - light[behind + 1] * columns[p, behind + 1]
+                - light[behind + 2] * columns[p, behind + 2]
+            )
+            < 3 * sigma
+        )
+    if on > TRUSTED * len(seen):
+        return 0.0
     best, state = np.inf, 1
     corner, level = np.empty(3, np.int64), np.empty(3)
     for _ in range(PLANES):
@@ -191,14 +212,15 @@ def fill_background(columns, image, behind, sigma, light):  # pragma: no cover -
         u, v = level[1] - level[0], level[2] - level[0]
         along_x, along_y = (u * by - v * ay) / area, (v * ax - u * bx) / area
         even = level[0] - along_x * x0 - along_y * y0
-        loss = 0.0
+        loss, close = 0.0, 0
         for p in seen:
             off = image[p] - even - along_x * columns[p, behind + 1] - along_y * columns[p, behind + 2]
             loss += min(off * off, 9 * sigma * sigma)
-        if loss < best:
+            close += abs(off) < 3 * sigma
+        if loss < best and close > on + LIKELIER * len(seen):
             best = loss
             light[behind], light[behind + 1], light[behind + 2] = even, along_x, along_y
-    return sigma
+    return sigma if best < np.inf else 0.0
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -248,10 +270,14 @@ def narrowed(table: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def lit(view: Sheet, image: np.ndarray, *, sigma: float = 0.01, rounds: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The light (K + EXTRA + F + L,) that suits ``image`` (N,) best, its picture (N,), and the pixels' weights (N,)."""
-    count = view.columns.shape[1]
+    count, behind = view.columns.shape[1], view.maps + HOLLOW
     light, made, weight = np.zeros(count), np.empty(len(image)), np.empty(len(image))
+    held = ridge(view.maps, count - EXTRA - view.maps)
     light[0] = 1.0
-    behind = view.maps + HOLLOW
-    clear = fill_background(view.columns, image, behind, sigma, light)
-    solve_light(view.columns, image, ridge(view.maps, count - EXTRA - view.maps), behind, clear, sigma, rounds, light, made, weight)
+    solve_light(view.columns, image, held, behind, FULL, 0.0, sigma, rounds, light, made, weight)
+    other = light.copy()
+    clear = fill_background(view.columns, image, behind, sigma, other)
+    if clear > 0:  # most of the background lies on another plane
+        light[:] = other
+        solve_light(view.columns, image, held, behind, FULL, clear, sigma, rounds, light, made, weight)
     return light, made, weight
