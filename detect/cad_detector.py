@@ -31,7 +31,7 @@ FORMAT = 4
 ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further start is tried
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
-REACHES = 0.01  # share of the picture from which what reaches in from its border is left out of everything, and the search done again
+REACHES = (0.01, 0.4)  # shares of the picture between which what reaches in from its border is left out, and the search done again
 VEILED = 0.3  # share of the part that may be so hidden where it passes
 NEAR = 0.01  # a mean log-likelihood no further than this below the first's, compared roughly, is worth a closer look
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
@@ -149,7 +149,7 @@ class CadDetector:
         fits = self.search(pyramid, stages)
         first = self.gauge.settled(picture, fits[0])
         hidden = from_outside(pooled(first))
-        if hidden.mean() > REACHES:  # it has drawn the light and the pose towards itself
+        if REACHES[0] < hidden.mean() < REACHES[1]:  # it has drawn the light and the pose towards itself
             picture = np.where(hidden, np.nan, picture)
             pyramid = Pyramid.of(picture)
             fits = self.search(pyramid, stages, [f.at for f in fits])

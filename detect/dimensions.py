@@ -270,7 +270,8 @@ class Gauge:
         """
         size = min(len(picture), COARSEST)
         image, weight = shrunk(picture, size).ravel(), shrunk(region.astype(float), size).ravel()
-        near = np.isfinite(image) & (weight > 0.3 * np.max(weight, where=np.isfinite(image), initial=0.0))
+        seen = np.isfinite(image)
+        near = seen & (weight > 0.3 * weight[seen].max()) if weight[seen].any() else seen
         drawn = self._pictures(refined.look, refined.light)
         return places[int(np.argmin(list(self.each(lambda at: np.abs(image[near] - drawn(at, size)[near]).mean(), places))))]
 

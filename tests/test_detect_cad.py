@@ -118,6 +118,7 @@ def test_a_view_that_does_not_show_the_notch_does_not_guess_its_depth(detector: 
 def test_another_part_is_not_this_part(detector: CadDetector, nut: cad.Part, rng: np.random.Generator) -> None:
     pictures = [draw_sample(nut, Recipe(3, 0, size=64), "train", "good", k).image for k in range(3)]
     pictures.append(rng.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    pictures.append(np.kron(rng.integers(0, 256, (8, 8, 1)), np.ones((8, 8, 3))).astype(np.uint8))  # clutter from border to border
     for found, _, _ in detector.inspect([photograph(p) for p in pictures]):
         assert found.verdict == "not this part" and "left over" in found.reason
 

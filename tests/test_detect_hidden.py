@@ -33,10 +33,10 @@ def views(cap: cad.Part) -> list:
     return [draw_sample(cap, Recipe(0, 12, size=64, seed=8), "test", "good", k) for k in range(12)]
 
 
-def barred(image: np.ndarray, level: int, turns: int) -> np.ndarray:
-    """``image`` (S, S, 3) behind a grey bar over its side, 15 % of it."""
+def barred(image: np.ndarray, level: int, turns: int, share: float = 0.15) -> np.ndarray:
+    """``image`` (S, S, 3) behind a grey bar over its side, a ``share`` of it."""
     out = image.copy()
-    np.rot90(out, turns)[:, : round(0.15 * len(image))] = level
+    np.rot90(out, turns)[:, : round(share * len(image))] = level
     return out
 
 
@@ -103,3 +103,9 @@ def test_a_good_part_behind_a_bar_is_good(detector: CadDetector, views: list) ->
     near = [np.abs(a.refined.at.position - b.refined.at.position)[:2].max() < 0.5 for a, b in zip(found, clear, strict=True)]
     assert np.mean(near) >= HOLDS
     assert np.mean([detector.score(f) < 1.5 * detector.calibration.conformal.threshold for f in found]) >= HOLDS
+
+
+@pytest.mark.parametrize("share", [0.37, 0.5, 0.8])
+def test_what_is_hardly_seen_does_not_pass(detector: CadDetector, views: list, share: float) -> None:
+    pictures = [Photograph(Path("bar.png"), barred(v.image, 110, k, share), 64, 64) for k, v in enumerate(views[:6])]
+    assert all(found.verdict != "pass" for found, _, _ in detector.inspect(pictures))
