@@ -18,7 +18,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 from cad.command import progress
 from cad.errors import InputError
@@ -80,8 +80,8 @@ class CadForm:
 
     @cached_property
     def corners(self) -> np.ndarray:
-        """(n, 3) mm about the pivot."""
-        return self.mesh.vertices - self.pivot
+        """(n, 3) mm about the pivot: those of the convex hull, from which any view's box can be told."""
+        return (self.mesh.vertices - self.pivot)[ConvexHull(self.mesh.vertices).vertices]
 
     @cached_property
     def _places(self) -> cKDTree:
