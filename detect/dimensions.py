@@ -142,7 +142,8 @@ class Gauge:
         return item, self.form.hollow_of(item)
 
     def __call__(self, picture: np.ndarray, fit: Fit, known: Refined | None = None) -> Refined:
-        """``picture`` (S, S) linear light, NaN where something hides the part or its background; ``fit`` at the same size; ``known``: a form whose look and light are this one's too."""
+        """``picture`` (S, S) linear light, NaN where something hides the part or its background; ``fit`` at the same size; ``known``: a form
+        whose look and light are this one's too."""
         image, size = picture.ravel(), len(picture)
         at, form = fit.at, self.form
         nominal = (form.item, form.hollow)
@@ -313,7 +314,8 @@ class Gauge:
         return (gain + base - own) / base, name, by
 
     def _probed(self, loss: Callable[[Solid], float], best: float) -> Suspect:
-        """The probe of the least ``loss``, and by how much that is below ``best``: each dimension by the first change, then the best one by the others."""
+        """The probe of the least ``loss``, and by how much that is below ``best``: each dimension by the first change, then the best one
+        by the others."""
         found: Suspect = (0.0, None, 0.0)
 
         def tried(found: Suspect, probes: list[tuple[str, float]]) -> Suspect:

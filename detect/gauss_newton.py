@@ -147,10 +147,10 @@ def descend_pose(
 ):  # pragma: no cover - compiled  # fmt: skip
     """From one start to the nearest pose. Returns (loss, turn, position, scale, light) of the best.
 
-    ``image`` (N,) linear light, NaN where it is hidden, saturated from ``full``; ``hold`` (7,) precision with which each parameter is held at ``anchor`` (7,), FIXED for not at all
-    free; ``light`` (K + EXTRA,), all 0 where it is not known; residuals count as sqrt(r^2 + sigma^2), sigma falling from ``soft`` by
-    halves to ``sigma``: large misfits pull at first, then they are outliers. ``path`` (steps + 1, 14): loss, turn, position and
-    scale before each step, NaN once it stopped.
+    ``image`` (N,) linear light, NaN where it is hidden, saturated from ``full``; ``hold`` (7,) precision with which each parameter is
+    held at ``anchor`` (7,), FIXED for not at all free; ``light`` (K + EXTRA,), all 0 where it is not known; residuals count as
+    sqrt(r^2 + sigma^2), sigma falling from ``soft`` by halves to ``sigma``: large misfits pull at first, then they are outliers.
+    ``path`` (steps + 1, 14): loss, turn, position and scale before each step, NaN once it stopped.
     """
     pixels, fine = size * size, size * samples
     slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((pixels, len(ridge))), np.zeros(pixels)

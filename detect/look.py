@@ -100,8 +100,11 @@ def finer(table: np.ndarray) -> np.ndarray:
 
 
 def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``table`` and up to LOBES highlights that the ``residual`` (N,) shows, and (L, 3) the lamps that they mirror: greedily the direction and sharpness of a Phong lobe that
-    explains most of it (matching pursuit, Mallat and Zhang 1993). A lobe is bright only, where a bump has a dark side too."""
+    """``table`` and up to LOBES highlights that the ``residual`` (N,) shows, and (L, 3) the lamps that they mirror.
+
+    Greedily the direction and sharpness of a Phong lobe that explains most of it (matching pursuit, Mallat and Zhang 1993). A lobe is
+    bright only, where a bump has a dark side too.
+    """
     lobes, squared, normals = _lobes()
     n, s = view.size, view.samples
     inside = np.flatnonzero(view.cover > 0.99)

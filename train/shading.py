@@ -138,13 +138,14 @@ def fill_columns(face, w1, w2, normals, turn, table, hollow, size, samples, slop
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 def solve_light(columns, image, ridge, behind, full, clear, sigma, rounds, light, made, weight):  # pragma: no cover - compiled
-    """Robust least squares: the ``light`` (K,) whose picture ``made = columns @ light`` is nearest to ``image`` (N,), NaN where it is hidden, in place.
+    """Robust least squares, in place: the ``light`` (K,) whose picture ``made = columns @ light`` is nearest to ``image`` (N,), which is NaN
+    where it is hidden.
 
     Minimises the sum of sqrt(residual^2 + sigma^2) with ``ridge`` (K,) on the weights, by ``rounds`` of re-weighting from the light
-    given; ``weight`` (N,) are the last weights, 1 / sqrt(residual^2 + sigma^2). Where the column ``behind`` says that nothing but background
-    is seen and ``clear`` is not 0, they are clear / (residual^2 + clear^2), Cauchy's: what hides a side of it has leverage, and is let go only by a
-    loss that levels off.
-    Pixels of ``full`` or more are as bright as the camera can tell: the picture, which goes no further, may be brighter there.
+    given; ``weight`` (N,) are the last weights, 1 / sqrt(residual^2 + sigma^2). Where the column ``behind`` says that nothing but
+    background is seen and ``clear`` is not 0, they are clear / (residual^2 + clear^2), Cauchy's: what hides a side of it has leverage, and
+    is let go only by a loss that levels off. Pixels of ``full`` or more are as bright as the camera can tell: the picture, which goes no
+    further, may be brighter there.
     """
     pixels, count = columns.shape
     left, right, none = np.empty((count, count)), np.empty(count), np.empty((pixels, 0))
@@ -185,15 +186,8 @@ def fill_background(columns, image, behind, sigma, light):  # pragma: no cover -
     sigma = min(sigma, QUIET + 2 * np.median(grain))
     on = 0
     for p in seen:
-        on += (
-            abs(
-                image[p]
-                - light[behind] * columns[p, behind]
-                - light[behind + 1] * columns[p, behind + 1]
-                - light[behind + 2] * columns[p, behind + 2]
-            )
-            < 3 * sigma
-        )
+        off = image[p] - light[behind] - light[behind + 1] * columns[p, behind + 1] - light[behind + 2] * columns[p, behind + 2]
+        on += abs(off) < 3 * sigma
     if on > TRUSTED * len(seen):
         return 0.0
     best, state = np.inf, 1
