@@ -19,7 +19,8 @@ from detect.cad_descent import COARSE, KNOWN, Fit, best_spin, shrunk
 from detect.gauss_newton import PARAMETERS, fill_jacobian
 from detect.lamps import Lamps
 from detect.least_squares import SPREAD, Problem, held_now
-from detect.look import Look, blur_of, finer, grain, with_lobes
+from detect.look import FINE, Look, blur_of, finer, grain, with_lobes
+from detect.terminators import with_terminators
 from synth.raycast import Drawable
 from train.cad_form import SAMPLES, CadForm
 from train.residual_noise import ResidualNoise, kinds
@@ -218,15 +219,17 @@ class Gauge:
     def look(self, picture: np.ndarray, at: Placement) -> tuple[Look, np.ndarray]:
         """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
         form, image, size = self.form, picture.ravel(), len(picture)
-        floor, lamps, table = None, np.empty((0, 3)), form.table
+        ended = with_terminators(finer(form.table), form.drawn(at, size), image)
+        nodes = np.ascontiguousarray(ended[::FINE, ::FINE])  # as the form's own: bends between finer nodes are smaller
+        floor, lamps, table = None, np.empty((0, 3)), ended
         for _ in range(2):  # a highlight can hide a shadow, and a shadow a highlight
-            view = form.drawn(at, size, lamps=lamps)
+            view = form.drawn(at, size, table=ended, lamps=lamps)
             light, made, _ = lit(view, image)
             floor = grain(image, view) if floor is None else floor
-            deviation = self.noise.deviation(kinds(view, made, light, form.table, form.hollow), floor)
+            deviation = self.noise.deviation(kinds(view, made, light, nodes, form.hollow), floor)
             left = np.nan_to_num(image - made)
             weight = np.isfinite(image) / (deviation**2 * np.maximum(1, np.abs(left) / (10 * deviation)))
-            table, hints = with_lobes(finer(form.table), view, left, weight)
+            table, hints = with_lobes(ended, view, left, weight)
             if len(lamps):
                 break
             lamps = Lamps(form, picture, at, table, hints).found() if self.shadows else lamps

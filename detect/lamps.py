@@ -47,7 +47,7 @@ class Lamps:
         light = Light(self, COARSE, lamps)
         if light.missing < MISSED:
             return lamps
-        tried = np.concatenate([_DIRECTIONS, self.likely()])
+        tried = np.concatenate([DIRECTIONS, self.likely()])
         columns = light.shadows(tried)
         for _ in range(LAMPS):
             worth = light.worth(columns)
@@ -107,10 +107,10 @@ class Light:
             return np.empty((0, 3))
         slope = view.slope.reshape(view.size, samples, view.size, samples, 2).mean((1, 3)).reshape(-1, 2)[use]
         normals = np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))])
-        cosines = np.column_stack([np.ones(len(normals)), np.clip(normals @ _DIRECTIONS.T, 0, None)])
+        cosines = np.column_stack([np.ones(len(normals)), np.clip(normals @ DIRECTIONS.T, 0, None)])
         found = nnls(cosines, (view.columns @ self.light)[use])[0][1:]
         best = [k for k in np.argsort(-found, kind="stable")[:SHADED] if found[k] > 0.1 * found.max() > 0]
-        return _DIRECTIONS[best]
+        return DIRECTIONS[best]
 
     @property
     def level(self) -> float:
@@ -167,4 +167,4 @@ def _about(lamp: np.ndarray, close: float) -> np.ndarray:
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-_DIRECTIONS = _sphere(TRIED)
+DIRECTIONS = _sphere(TRIED)

@@ -12,11 +12,13 @@ from detect.cad_descent import Pyramid
 from detect.dimensions import Gauge
 from detect.lamps import Lamps
 from detect.look import finer, with_lobes
+from detect.terminators import with_terminators
 from pipelines.other_shading import Look, draw_other
 from synth.raycast import draw
 from synth.scene import Scene, draw_scene
 from train.cad_form import CadForm, luminance, open_form, placement_of, read_config
 from train.cast_shadows import cast, lamp_frame, lost
+from train.reflectance import normals
 from train.shading import Placement, lit
 
 SIZE = 64
@@ -153,3 +155,31 @@ def test_poses_are_compared_under_lamps_of_their_own(form: CadForm) -> None:
     assert form.symmetries.angle(best.turn, at.turn) < 10
     again = Search(form).again(Pyramid.of(picture), places, losses, np.inf, None)
     assert min(form.symmetries.angle(f.at.turn, at.turn) for f in again) < 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_a_lamps_light_ends_is_followed(form: CadForm, seed: int) -> None:
+    """A lamp from aside ends on the dome in a kink: its own map leaves less than half of what the smooth maps leave."""
+    at = placement_of(draw_scene(form.part, form.mesh, np.random.default_rng(seed)), form.pivot)
+    aside = np.array([np.cos(seed), np.sin(seed), 0.15])
+    grid = normals(161)[0]
+    cosine = np.clip(grid @ (aside / np.linalg.norm(aside)), 0, None)[..., None].astype(np.float32)
+    lone = form.drawn(at, SIZE, table=cosine)
+    image = 0.8 * lone.columns[:, 0] + 0.1 * lone.cover
+    view = form.drawn(at, SIZE)
+    table = with_terminators(finer(form.table), view, image)
+    assert table.shape[2] > form.table.shape[2]
+    before, after = (np.abs(lit(v, image)[1] - image)[view.cover > 0.99].mean() for v in (view, form.drawn(at, SIZE, table=table)))
+    assert after < 0.5 * before
+
+
+def test_a_light_without_an_end_needs_no_more_maps(form: CadForm) -> None:
+    """What the smooth maps make themselves is explained by them; few pixels tell nothing."""
+    at = placement_of(draw_scene(form.part, form.mesh, np.random.default_rng(1)), form.pivot)
+    view = form.drawn(at, SIZE)
+    image = view.columns[:, :3] @ np.array([0.4, 0.05, 0.05])
+    table = with_terminators(form.table, view, image)
+    assert np.abs(lit(form.drawn(at, SIZE, table=table), image)[1] - image).max() < 0.02
+    nothing = np.full_like(image, np.nan)
+    nothing[:10] = 0.1
+    assert with_terminators(form.table, view, nothing).shape == form.table.shape

@@ -1,0 +1,76 @@
+"""Where a lamp's light ends on a matt surface: a kink of the reflectance map that a few smooth components do not have.
+
+Matching pursuit (Mallat and Zhang 1993) over Lambert's clipped cosines, each projected out of what the light can do already
+(orthogonal least squares, Chen, Billings and Luo 1989).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detect.lamps import DIRECTIONS, TURNS
+from train import reflectance
+from train.cast_shadows import lamp_frame
+from train.shading import EXTRA, Sheet, lit, ridge
+
+LAMPS = 2
+PIXELS = 1500  # of the part, about, that they are told from
+WORTH = 0.15  # of the weighted squares left over: a lamp that explains less may be a shadow or a highlight
+DISTINCT = 1e-6  # of a map's weighted squares: what must be left of it beside the light's own maps
+HELD = 1e-4  # the ridge of a lamp's weight
+
+
+def with_terminators(table: np.ndarray, view: Sheet, image: np.ndarray) -> np.ndarray:
+    """``table`` (G, G, K) and Lambert's maps of up to LAMPS lamps that ``image`` (N,), drawn as ``view`` from a table like it, shows."""
+    _, made, weight = lit(view, image)
+    normals, inside = _facing(view, np.isfinite(image))
+    columns, weight, left = view.columns[inside], weight[inside], (image - made)[inside]
+    held, found = ridge(view.maps, view.columns.shape[1] - EXTRA - view.maps), []
+    for _ in range(LAMPS if len(inside) > 4 * columns.shape[1] else 0):
+        lamp, shading, worth = _pursued(normals, columns, held, weight, left)
+        if worth < WORTH * float(weight @ left**2):
+            break
+        found.append(lamp)
+        columns, held = np.column_stack([columns, shading]), np.r_[held, HELD]
+        weighed = columns * weight[:, None]
+        left = left - columns @ np.linalg.solve(weighed.T @ columns + np.diag(held), weighed.T @ left)
+    grid = reflectance.normals(len(table))[0]
+    maps = [np.clip(grid @ lamp, 0, None)[..., None].astype(np.float32) for lamp in found]
+    return np.concatenate([table, *maps], 2)
+
+
+def _pursued(
+    normals: np.ndarray, columns: np.ndarray, held: np.ndarray, weight: np.ndarray, left: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The lamp (3,) whose light explains most of ``left`` (n,) beside ``columns`` (n, Q), its shading (n,), and the weighted squares that
+    it takes away."""
+    weighed = columns * weight[:, None]
+    inverse = np.linalg.inv(weighed.T @ columns + np.diag(held))
+
+    def worths(lamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shading = np.clip(normals @ lamps.T, 0, None)
+        along, squares = weighed.T @ shading, weight @ shading**2
+        alone = np.maximum(squares - (along * (inverse @ along)).sum(0), DISTINCT * squares + 1e-12)
+        return np.clip((weight * left) @ shading, 0, None) ** 2 / alone, shading
+
+    lamp = DIRECTIONS[int(worths(DIRECTIONS)[0].argmax())]
+    for angle in np.radians(TURNS):
+        for _ in range(3):
+            across = lamp_frame(lamp)[:2]
+            around = np.stack([lamp, *(lamp + angle * side for side in (across[0], -across[0], across[1], -across[1]))])
+            around /= np.linalg.norm(around, axis=1, keepdims=True)
+            worth, shading = worths(around)
+            best = int(worth.argmax())
+            lamp = around[best]
+            if best == 0:
+                break
+    return lamp, shading[:, best], float(worth[best])
+
+
+def _facing(view: Sheet, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3) normals of pixels that the part fills and nothing hides, every k-th where they are many, and (n,) these pixels."""
+    n, s = view.size, view.samples
+    inside = np.flatnonzero((view.cover > 0.99) & seen)
+    inside = inside[:: max(1, len(inside) // PIXELS)]
+    slope = view.slope.reshape(n, s, n, s, 2).mean((1, 3)).reshape(-1, 2)[inside]
+    return np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))]), inside
