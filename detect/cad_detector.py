@@ -15,7 +15,7 @@ from cad.command import progress
 from cad.files import fingerprint, sha256
 from detect.cad_descent import APART, Fit, Pyramid, Search, Step
 from detect.calibrate import Conformal, check_alpha
-from detect.dimensions import HIDDEN, Gauge, Measured, Refined, Suspect
+from detect.dimensions import Gauge, Measured, Refined, Suspect
 from detect.evidence import evidence, from_outside, misfit, named_regions, pooled, score_of
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
 from detect.look import despeckled
@@ -219,10 +219,7 @@ class CadDetector:
             rows = [(f.refined.found[s], f.refined.residual[s], f.refined.look.floor[s]) for f in first for s in [f.refined.seen]]
             noise = ResidualNoise.of(*thinned(*map(list, zip(*rows, strict=True))), self.form.noise)
             enough = float(np.quantile([f.fit.coarse for f in first], ENOUGH))
-            again = [
-                replace(f.refined, deviation=np.where(f.refined.seen, noise.deviation(f.refined.found, f.refined.look.floor), HIDDEN))
-                for f in first
-            ]
+            again = [f.refined.under(noise) for f in first]
             gains = [self.gauge.suspect(r)[0] for r in again]
             content = (float(np.quantile([score_of(evidence(r)) for r in again], CONTENT)), float(np.quantile(gains, CONTENT)))
             shadows = float(np.mean([len(f.refined.look.lamps) > 0 for f in first])) > SHADED

@@ -102,6 +102,10 @@ class Refined:
         """(N,) bool: not hidden by something before the part."""
         return self.deviation < HIDDEN
 
+    def under(self, noise: ResidualNoise) -> Refined:
+        """The same form, judged by what other good parts leave over."""
+        return replace(self, deviation=np.where(self.seen, noise.deviation(self.found, self.look.floor), HIDDEN))
+
     @property
     def loss(self) -> float:
         """Mean negative log-likelihood of the residuals (Cauchy's law, each pixel with its own deviation): forms of one photograph

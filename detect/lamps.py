@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 
 from detect.cad_descent import COARSE, KNOWN, shrunk
 from train.cad_form import CadForm
-from train.cast_shadows import cast, lamp_frame, lost
+from train.cast_shadows import beside, cast, lamp_frame, lost
 from train.shading import Placement, lit, ridge
 
 LAMPS, STARTS = 2, 3
@@ -76,11 +76,9 @@ class Lamps:
         best = 0.0
         for angle in np.radians(turns):
             for _ in range(3):
-                across = lamp_frame(lamp)[:2]
-                around = np.stack([lamp, *(lamp + angle * side for side in (across[0], -across[0], across[1], -across[1]))])
-                around /= np.linalg.norm(around, axis=1, keepdims=True)
-                worth = light.worth(light.shadows(around))
-                best, lamp = float(worth.max()), around[worth.argmax()]
+                near = beside(lamp, angle)
+                worth = light.worth(light.shadows(near))
+                best, lamp = float(worth.max()), near[worth.argmax()]
                 if worth.argmax() == 0:
                     break
         return lamp, best
@@ -101,12 +99,11 @@ class Light:
 
     def shaded(self) -> np.ndarray:
         """(<= SHADED, 3): the lamps that explain the shading of surfaces that nothing shadows, by non-negative least squares."""
-        view, samples = self.view, self.view.samples
+        view = self.view
         use = (view.cover > 0.99) & (view.columns[:, self.count] < 0.01)
         if use.sum() < 4 * SHADED:
             return np.empty((0, 3))
-        slope = view.slope.reshape(view.size, samples, view.size, samples, 2).mean((1, 3)).reshape(-1, 2)[use]
-        normals = np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))])
+        normals = view.normals(use)
         cosines = np.column_stack([np.ones(len(normals)), np.clip(normals @ DIRECTIONS.T, 0, None)])
         found = nnls(cosines, (view.columns @ self.light)[use])[0][1:]
         best = [k for k in np.argsort(-found, kind="stable")[:SHADED] if found[k] > 0.1 * found.max() > 0]

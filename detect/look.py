@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from synth.scene import within
 from train import reflectance
-from train.cast_shadows import lamp_frame
+from train.cast_shadows import beside
 from train.residual_noise import FLOOR
 from train.shading import Sheet
 
@@ -106,13 +106,11 @@ def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.
     bright only, where a bump has a dark side too.
     """
     lobes, squared, normals = _lobes()
-    n, s = view.size, view.samples
     inside = np.flatnonzero(view.cover > 0.99)
-    slope = view.slope.reshape(n, s, n, s, 2).mean((1, 3)).reshape(-1, 2)[inside]
-    node = np.clip(np.rint((slope + 1) * 0.5 * (CELLS - 1)).astype(int), 0, CELLS - 1)
+    facing = view.normals(inside)
+    node = np.clip(np.rint((facing[:, :2] + 1) * 0.5 * (CELLS - 1)).astype(int), 0, CELLS - 1)
     cell = node[:, 0] * CELLS + node[:, 1]
     left, own, lamps = residual[inside].copy(), weight[inside], []
-    facing = np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))])
     squares = squared @ np.bincount(cell, own, CELLS**2).astype(np.float32)
     for _ in range(LOBES):
         total, pull = float(own @ left**2), np.bincount(cell, own * left, CELLS**2)
@@ -138,13 +136,11 @@ def _aimed(
     """The direction near ``direction`` whose lobe explains most of ``left`` (n,), this lobe (n,), and how bright it is."""
     for angle in np.radians(AIMS):
         for _ in range(3):
-            across = lamp_frame(direction)[:2]
-            around = np.stack([direction, *(direction + angle * s for s in (across[0], -across[0], across[1], -across[1]))])
-            around /= np.linalg.norm(around, axis=1, keepdims=True)
-            shapes = np.clip(normals @ around.T, 0, None) ** power
+            near = beside(direction, angle)
+            shapes = np.clip(normals @ near.T, 0, None) ** power
             along, squares = shapes.T @ (weight * left), (shapes**2).T @ weight
             best = int(np.argmax(np.where(along > 0, along**2 / np.maximum(squares, 1e-9), 0.0)))
-            direction = around[best]
+            direction = near[best]
             if best == 0:
                 break
     return direction, shapes[:, best], float(along[best] / max(squares[best], 1e-9))

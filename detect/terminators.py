@@ -10,7 +10,7 @@ import numpy as np
 
 from detect.lamps import DIRECTIONS, TURNS
 from train import reflectance
-from train.cast_shadows import lamp_frame
+from train.cast_shadows import beside
 from train.shading import EXTRA, Sheet, lit, ridge
 
 LAMPS = 2
@@ -56,12 +56,10 @@ def _pursued(
     lamp = DIRECTIONS[int(worths(DIRECTIONS)[0].argmax())]
     for angle in np.radians(TURNS):
         for _ in range(3):
-            across = lamp_frame(lamp)[:2]
-            around = np.stack([lamp, *(lamp + angle * side for side in (across[0], -across[0], across[1], -across[1]))])
-            around /= np.linalg.norm(around, axis=1, keepdims=True)
-            worth, shading = worths(around)
+            near = beside(lamp, angle)
+            worth, shading = worths(near)
             best = int(worth.argmax())
-            lamp = around[best]
+            lamp = near[best]
             if best == 0:
                 break
     return lamp, shading[:, best], float(worth[best])
@@ -69,8 +67,6 @@ def _pursued(
 
 def _facing(view: Sheet, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, 3) normals of pixels that the part fills and nothing hides, every k-th where they are many, and (n,) these pixels."""
-    n, s = view.size, view.samples
     inside = np.flatnonzero((view.cover > 0.99) & seen)
     inside = inside[:: max(1, len(inside) // PIXELS)]
-    slope = view.slope.reshape(n, s, n, s, 2).mean((1, 3)).reshape(-1, 2)[inside]
-    return np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))]), inside
+    return view.normals(inside), inside

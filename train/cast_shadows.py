@@ -44,6 +44,13 @@ def lamp_frame(lamp: np.ndarray) -> np.ndarray:
     return frame
 
 
+def beside(lamp: np.ndarray, angle: float) -> np.ndarray:
+    """(5, 3) unit vectors: a direction (3,) and four about ``angle`` radians off it."""
+    across = lamp_frame(lamp)[:2]
+    around = np.stack([lamp, *(lamp + angle * side for side in (across[0], -across[0], across[1], -across[1]))])
+    return around / np.linalg.norm(around, axis=1, keepdims=True)
+
+
 @njit(cache=True, nogil=True)
 def fill_frame(lamp, frame):  # pragma: no cover - compiled
     x, y, z = lamp

@@ -64,6 +64,12 @@ class Sheet:
         """K, the number of reflectance maps."""
         return self.columns.shape[1] - EXTRA - self.falloff - len(self.lost)
 
+    def normals(self, pixels: np.ndarray) -> np.ndarray:
+        """(n, 3) the mean normals of ``pixels`` that the part fills, an index of the N."""
+        n, s = self.size, self.samples
+        slope = self.slope.reshape(n, s, n, s, 2).mean((1, 3)).reshape(-1, 2)[pixels]
+        return np.column_stack([slope, np.sqrt(np.clip(1 - (slope**2).sum(1), 0, None))])
+
     def dark(self, light: np.ndarray) -> np.ndarray:
         """(F, F) float64: what the ``light``'s lamps, its last weights, leave in shadow at each fine sample; negative."""
         return np.tensordot(light[len(light) - len(self.lost) :], self.lost, 1) if len(self.lost) else np.zeros(self.face.shape)
