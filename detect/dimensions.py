@@ -17,7 +17,7 @@ from cad.errors import InputError
 from cad.part import Tolerance
 from detect.cad_descent import COARSE, KNOWN, Fit, best_spin, shrunk
 from detect.gauss_newton import PARAMETERS, fill_jacobian
-from detect.lamps import Lamps
+from detect.lamps import NONE, Lamps, mirrored, taken
 from detect.least_squares import SPREAD, Problem, held_now
 from detect.look import FINE, Look, blur_of, finer, grain, with_lobes
 from detect.terminators import with_terminators
@@ -187,19 +187,19 @@ class Gauge:
         seen from the first: each has to be asked for its own. Places that are far worse than the first at COARSE px, where no
         shadow is asked for, are not asked at all: their loss is infinite.
         """
-        size, form, table = min(KNOWN, len(picture)), self.form, first.look.table
-        rough = self._losses(shrunk(picture, COARSE), first.at, table, lambda at: np.empty((0, 3)))
+        size, form, table, lobes = min(KNOWN, len(picture)), self.form, first.look.table, first.look.lobes
+        rough = self._losses(shrunk(picture, COARSE), first.at, table, lambda at: NONE)
         losses = np.array(list(self.each(rough, places)))
         near = np.flatnonzero(losses < losses[0] + FAR)
         small = shrunk(picture, size)
         image, view = small.ravel(), form.drawn(first.at, size)
         if self.shadows and len(near) > 1:
             left = np.nan_to_num(image - lit(view, image)[1])
-            hints = np.concatenate([with_lobes(finer(form.table), view, left, np.ones(len(image)))[1], first.look.lamps])
-            tried = Lamps(form, small, first.at, form.table, hints).likely(ROUGH)
-            loss = self._losses(small, first.at, table, lambda at: Lamps(form, small, at, table, hints).quick(tried))
+            hints = np.concatenate([mirrored(with_lobes(finer(form.table), view, left, np.ones(len(image)))[1]), first.look.lamps])
+            tried = Lamps(form, small, first.at, form.table, np.empty((0, 4)), hints).likely(ROUGH)
+            loss = self._losses(small, first.at, table, lambda at: taken(Lamps(form, small, at, table, lobes).quick(tried), lobes))
         else:
-            loss = self._losses(small, first.at, table, lambda at: np.empty((0, 3)))
+            loss = self._losses(small, first.at, table, lambda at: NONE)
         losses[:] = np.inf
         losses[near] = list(self.each(loss, [places[k] for k in near]))
         return losses.tolist()
@@ -225,7 +225,7 @@ class Gauge:
         form, image, size = self.form, picture.ravel(), len(picture)
         ended = with_terminators(finer(form.table), form.drawn(at, size), image)
         nodes = np.ascontiguousarray(ended[::FINE, ::FINE])  # as the form's own: bends between finer nodes are smaller
-        floor, lamps, table = None, np.empty((0, 3)), ended
+        floor, lamps = None, NONE
         for _ in range(2):  # a highlight can hide a shadow, and a shadow a highlight
             view = form.drawn(at, size, table=ended, lamps=lamps)
             light, made, _ = lit(view, image)
@@ -233,15 +233,16 @@ class Gauge:
             deviation = self.noise.deviation(kinds(view, made, light, nodes, form.hollow), floor)
             left = np.nan_to_num(image - made)
             weight = np.isfinite(image) / (deviation**2 * np.maximum(1, np.abs(left) / (10 * deviation)))
-            table, hints = with_lobes(ended, view, left, weight)
+            table, lobes = with_lobes(ended, view, left, weight)
             if len(lamps):
+                lamps = Lamps(form, picture, at, table, lobes).better(lamps)
                 break
-            lamps = Lamps(form, picture, at, table, hints).found() if self.shadows else lamps
+            lamps = Lamps(form, picture, at, table, lobes).found() if self.shadows else lamps
             if not len(lamps):
                 break
-        view = form.drawn(at, size, table=table, lamps=lamps)
+        view = form.drawn(at, size, table=table, lamps=taken(lamps, lobes))
         light, made, _ = lit(view, image)
-        return Look(table, lamps, blur_of(made, image, size), floor), light
+        return Look(table, lobes, lamps, blur_of(made, image, size), floor), light
 
     def _effects(self, at: Placement, variants: list[tuple[Solid, Solid]], look: Look, light: np.ndarray, size: int) -> np.ndarray:
         """(N, D) what the way from low to high of each of D variants adds to the sharp picture, all seen from ``at``."""
@@ -254,7 +255,7 @@ class Gauge:
         within: np.ndarray, look: Look, size: int,
     ) -> Problem:  # fmt: skip
         form = self.form
-        view = form.drawn(at, size, *solid, table=look.table, lamps=look.lamps)
+        view = form.drawn(at, size, *solid, table=look.table, lamps=look.shadows)
         sharp = view.columns @ light + effects @ within
         jacobian = np.empty((len(image), PARAMETERS))
         fill_jacobian(
@@ -286,7 +287,7 @@ class Gauge:
     def _pictures(self, look: Look, light: np.ndarray) -> Callable[..., np.ndarray]:
         """A function that draws (N,) a solid, the nominal part by default, at a place in this light."""
         table, light = narrowed(look.table, light)
-        return lambda at, size, solid=(): self.form.drawn(at, size, *solid, table=table, lamps=look.lamps).columns @ light
+        return lambda at, size, solid=(): self.form.drawn(at, size, *solid, table=table, lamps=look.shadows).columns @ light
 
     def _likelihood(self, refined: Refined, but: np.ndarray | float = 0.0) -> Callable[..., float]:
         """A function that gives a solid, the nominal part by default, at a place the misfit in the photograph of ``refined``, nats: what
@@ -339,7 +340,7 @@ class Gauge:
     def _added(self, refined: Refined, name: str, offset: float) -> np.ndarray:
         """(N,) what a change of a dimension by ``offset`` mm adds to the picture."""
         view = self.form.drawn(
-            refined.at, refined.view.size, *self._probe(name, offset), table=refined.look.table, lamps=refined.look.lamps
+            refined.at, refined.view.size, *self._probe(name, offset), table=refined.look.table, lamps=refined.look.shadows
         )
         return np.minimum(refined.look.blurred(view.columns @ refined.light, refined.view.size), 1.0) - refined.made
 

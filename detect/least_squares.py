@@ -62,6 +62,7 @@ class Problem:
         prior = np.full(count, 1 / level**2)
         prior[0] = prior[self.behind] = 1e-6
         prior[COMPONENTS : self.view.maps] *= DAZZLING
+        prior[count - len(self.view.lost) :] *= DAZZLING
         left[at, at] += np.diag(prior)
         right[at] -= prior * self.light
         precision, off = self.hold

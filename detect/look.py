@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numba import njit
 from scipy.ndimage import gaussian_filter
 
+from detect.lamps import HOLLOW, taken
 from synth.scene import within
 from train import reflectance
 from train.cast_shadows import beside
@@ -20,6 +21,7 @@ SHARPNESS = (6.0, 20.0, 60.0, 200.0, 600.0)  # exponents of a highlight's lobe
 LOBES = 3
 AIMS = (2.0, 1.0, 0.5, 0.25)  # degrees by which a lobe is moved to see whether it fits better
 WORTH = 0.03  # of the weighted squares left over: a lobe that explains less is none
+BRIGHTEST = 3.0  # of linear light, about: what only the far tail of a lobe would explain is not one of so bright a lamp
 BLURS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4)  # px, standard deviations
 IMPULSES, STANDS_OUT = 0.03, 0.08  # share of pixels from which impulses are the camera's, and by how much of the contrast they stand out
 FINE = 2  # the extended table's nodes a node of the form's
@@ -46,13 +48,20 @@ def despeckled(picture: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """``table`` (G', G', K') float32: the form's reflectance maps and the photograph's highlights; ``lamps`` (L, 3) whose shadows fall
-    on the part; ``blur`` px; ``floor`` (N,) the variance that the photograph's own grain leaves at each pixel."""
+    """``table`` (G', G', K') float32: the form's reflectance maps and the photograph's highlights, ``lobes`` (H, 4), its last maps;
+    ``lamps`` (L, 3) whose shadows fall on the part; ``blur`` px; ``floor`` (N,) the variance that the photograph's own grain leaves at
+    each pixel."""
 
     table: np.ndarray
+    lobes: np.ndarray
     lamps: np.ndarray
     blur: float
     floor: np.ndarray
+
+    @cached_property
+    def shadows(self) -> np.ndarray:
+        """(L + H, 7) what the lamps' shadows take, as :func:`taken` has it."""
+        return taken(self.lamps, self.lobes)
 
     def blurred(self, rows: np.ndarray, size: int) -> np.ndarray:
         """(N, ...) pictures as the photograph's lens shows them."""
@@ -100,34 +109,37 @@ def finer(table: np.ndarray) -> np.ndarray:
 
 
 def with_lobes(table: np.ndarray, view: Sheet, residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``table`` and up to LOBES highlights that the ``residual`` (N,) shows, and (L, 3) the lamps that they mirror.
+    """``table`` and up to LOBES highlights that the ``residual`` (N,) shows, and (H, 4) direction and exponent of each map that they add.
 
     Greedily the direction and sharpness of a Phong lobe that explains most of it (matching pursuit, Mallat and Zhang 1993). A lobe is
-    bright only, where a bump has a dark side too.
+    bright only, where a bump has a dark side too. In a hollow, where shadows may fall, a lamp's highlight may be missing: pixels
+    outside of them are asked alone too, and what they say counts where it is more.
     """
     lobes, squared, normals = _lobes()
     inside = np.flatnonzero(view.cover > 0.99)
-    facing = view.normals(inside)
+    facing, clear = view.normals(inside), view.columns[inside, view.maps] < HOLLOW
     node = np.clip(np.rint((facing[:, :2] + 1) * 0.5 * (CELLS - 1)).astype(int), 0, CELLS - 1)
     cell = node[:, 0] * CELLS + node[:, 1]
-    left, own, lamps = residual[inside].copy(), weight[inside], []
-    squares = squared @ np.bincount(cell, own, CELLS**2).astype(np.float32)
+    left, found = residual[inside].copy(), []
+    owns = [weight[inside], weight[inside] * clear][: 1 if clear.all() or not clear.any() else 2]
+    squares = [squared @ np.bincount(cell, own, CELLS**2).astype(np.float32) + BRIGHTEST**-2 for own in owns]
     for _ in range(LOBES):
-        total, pull = float(own @ left**2), np.bincount(cell, own * left, CELLS**2)
-        along = lobes @ pull.astype(np.float32)
-        gain = np.where((along > 0) & (squares > 1e-9), along**2 / np.maximum(squares, 1e-9), 0.0)
-        best = int(gain.argmax())
-        if not gain[best] > WORTH * total:
+        pulls = [np.bincount(cell, own * left, CELLS**2) for own in owns]
+        gains = [np.clip(lobes @ pull.astype(np.float32), 0, None) ** 2 / square for pull, square in zip(pulls, squares, strict=True)]
+        told = [float(gain.max()) if gain.max() > WORTH * float(own @ left**2) else 0.0 for gain, own in zip(gains, owns, strict=True)]
+        side = int(np.argmax(told))
+        if not told[side] > 0:
             break
+        own, pull, best = owns[side], pulls[side], int(gains[side].argmax())
         direction, sharpness = _DIRECTIONS[best // len(SHARPNESS)], best % len(SHARPNESS)
         near = np.clip(pull, 0, None) * (normals @ direction > np.cos(np.radians(10)))  # between the directions that were tried
         direction = near @ normals if near.sum() > 0 else direction
         direction, shape, height = _aimed(direction / np.linalg.norm(direction), SHARPNESS[sharpness], facing, own, left)
         powers = SHARPNESS[max(0, sharpness - 1) : sharpness + 2]
         table = np.concatenate([table, _maps(len(table), direction, powers)], 2)
-        lamps.append(2 * direction[2] * direction - [0.0, 0.0, 1.0])
-        left -= height * shape
-    return np.ascontiguousarray(table), np.array(lamps).reshape(-1, 3)
+        found += [np.r_[direction, power] for power in powers]
+        left -= np.where(clear, height * shape, np.clip(height * shape, 0, np.maximum(left, 0)))
+    return np.ascontiguousarray(table), np.array(found).reshape(-1, 4)
 
 
 def _aimed(
@@ -138,12 +150,12 @@ def _aimed(
         for _ in range(3):
             near = beside(direction, angle)
             shapes = np.clip(normals @ near.T, 0, None) ** power
-            along, squares = shapes.T @ (weight * left), (shapes**2).T @ weight
-            best = int(np.argmax(np.where(along > 0, along**2 / np.maximum(squares, 1e-9), 0.0)))
+            along, squares = shapes.T @ (weight * left), (shapes**2).T @ weight + BRIGHTEST**-2
+            best = int(np.argmax(np.where(along > 0, along**2 / squares, 0.0)))
             direction = near[best]
             if best == 0:
                 break
-    return direction, shapes[:, best], float(along[best] / max(squares[best], 1e-9))
+    return direction, shapes[:, best], float(along[best] / squares[best])
 
 
 def _maps(grid: int, direction: np.ndarray, powers: tuple[float, ...]) -> np.ndarray:

@@ -10,16 +10,17 @@ import pytest
 import cad
 from detect.cad_descent import Pyramid
 from detect.dimensions import Gauge
-from detect.lamps import Lamps
+from detect.lamps import Lamps, mirrored, taken
 from detect.look import finer, with_lobes
 from detect.terminators import with_terminators
 from pipelines.other_shading import Look, draw_other
 from synth.raycast import draw
 from synth.scene import Scene, draw_scene
 from train.cad_form import CadForm, luminance, open_form, placement_of, read_config
-from train.cast_shadows import cast, lamp_frame, lost
+from train.cast_shadows import cast, lamp_frame, lost, shining
 from train.reflectance import normals
-from train.shading import Placement, lit
+from train.reflectance import normals as grid_normals
+from train.shading import Placement, Sheet, lit
 
 SIZE = 64
 
@@ -112,12 +113,70 @@ def test_a_lamps_frame_is_a_turn() -> None:
         assert np.allclose(frame @ frame.T, np.eye(3)) and np.linalg.det(frame) == pytest.approx(1) and np.allclose(frame[2], direction)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_shadow_takes_of_a_lobe_what_it_takes_of_the_cosine(form: CadForm, seed: int) -> None:
+    """Two routes to a highlight's loss: cast with it, and the cosine's loss times lobe over cosine."""
+    direction, aim, power = lamp(seed), lamp(seed + 7), 20.0
+    at = placement_of(into(form, seed), form.pivot)
+    view = form.drawn(at, SIZE)
+    normals = np.concatenate([view.slope, np.sqrt(np.clip(1 - (view.slope**2).sum(2, keepdims=True), 0, None))], 2)
+    rows = shining(np.stack([direction, direction]), np.stack([direction, aim]), np.array([1.0, power]))
+    matt, gloss = cast(form.item.corners, form.pivot, at, view.near, view.face, view.slope, rows)
+    assert np.array_equal(matt, cast(form.item.corners, form.pivot, at, view.near, view.face, view.slope, direction[None])[0])
+    lit_side = (normals @ direction > 0.05) & (view.face >= 0)
+    wanted = matt / np.maximum(normals @ direction, 0.05) * np.clip(normals @ aim, 0, None) ** power
+    assert matt[lit_side].max() > 0.1 and np.allclose(gloss[lit_side], wanted[lit_side], atol=1e-5)
+
+
+def test_highlights_are_lost_with_the_lamp_that_they_mirror() -> None:
+    """Each once, beside its lamp's cosine, rows of one lamp together; none where no lamp is."""
+    lamps = np.stack([lamp(1), lamp(2)])
+    halves = [half / np.linalg.norm(half) for half in lamps[[1, 0, 1]] + [0.0, 0.0, 1.0]]
+    lobes = np.column_stack([halves, [6.0, 20.0, 60.0]])
+    assert np.allclose(mirrored(lobes), lamps[[1, 0, 1]])
+    rows = taken(lamps, lobes)
+    assert np.allclose(rows[:, :3], lamps[[0, 0, 1, 1, 1]]) and rows[:, 6].tolist() == [1.0, 20.0, 1.0, 6.0, 60.0]
+    assert np.allclose(rows[[0, 2], 3:6], lamps) and np.allclose(rows[[1, 3, 4], 3:6], np.array(halves)[[1, 0, 2]])
+    assert taken(lamps, lobes[:0]).shape == (2, 7) and taken(lamps[:0], lobes).shape == (0, 7)
+
+
 def lamps_in(form: CadForm, picture: np.ndarray, scene: Scene) -> np.ndarray:
     at = placement_of(scene, form.pivot)
     view = form.drawn(at, SIZE)
     made = lit(view, picture.ravel())[1]
-    table, hints = with_lobes(finer(form.table), view, picture.ravel() - made, np.ones(picture.size))
-    return Lamps(form, picture, at, table, hints).found()
+    table, lobes = with_lobes(finer(form.table), view, picture.ravel() - made, np.ones(picture.size))
+    return Lamps(form, picture, at, table, lobes).found()
+
+
+def shining_wall(form: CadForm, seed: int) -> tuple[Placement, Sheet, np.ndarray, np.ndarray]:
+    """A view aslant into the cap, which pixels nothing shadows, and a normal (3,) of some of them."""
+    at = placement_of(into(form, seed, 0.25), form.pivot)
+    view = form.drawn(at, SIZE)
+    clear = (view.cover > 0.99) & (view.columns[:, view.maps] < 0.01)
+    normals = view.normals(np.flatnonzero(clear))
+    return at, view, clear, normals[np.argsort(normals[:, 2])[int(0.7 * len(normals))]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_highlight_ends_where_its_lamps_shadow_begins(form: CadForm, seed: int) -> None:
+    """A cap's wall has the same normals outside and inside; the highlight is on one of them. With its shadow the light explains it."""
+    at, _, _, aim = shining_wall(form, seed)
+    lobe, grid = np.r_[aim, 60.0][None], grid_normals(len(form.table))[0]
+    rows = taken(mirrored(lobe), lobe)
+    table = np.concatenate([form.table, np.clip(grid @ aim, 0, None)[..., None].astype(np.float32) ** 60], 2)
+    light = np.r_[0.4, np.zeros(form.table.shape[2] - 1), 0.3, np.zeros(3), 0.1, np.zeros(2), -0.2, -0.3]
+    image = form.drawn(at, SIZE, table=table, lamps=rows).columns @ light
+    left = [np.abs(lit(form.drawn(at, SIZE, table=table, lamps=some), image)[1] - image).max() for some in (rows[:1], rows)]
+    assert left[0] > 0.02 and left[1] < 0.2 * left[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_highlight_is_found_that_is_missing_in_a_hollow(form: CadForm, seed: int) -> None:
+    _, view, clear, aim = shining_wall(form, seed)
+    normals = view.normals(np.arange(SIZE**2))
+    lobe = np.where(view.cover > 0.99, np.clip(normals @ aim, 0, None) ** 60, 0)
+    _, lobes = with_lobes(finer(form.table), view, np.where(clear, 0.2 * lobe, -0.3 * lobe), np.ones(SIZE**2))
+    assert len(lobes) and lobes[0, :3] @ aim > np.cos(np.radians(4))
 
 
 @pytest.mark.parametrize("seed", range(4))

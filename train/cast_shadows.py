@@ -20,14 +20,18 @@ def cast(
     corners: np.ndarray, pivot: np.ndarray, at: Any, near: np.ndarray, face: np.ndarray, slope: np.ndarray, lamps: np.ndarray
 ) -> np.ndarray:
     """(L, F, F) float32: what the shadows of ``lamps`` (L, 3), unit vectors in the camera's frame, take from each sample of a fine
-    grid, by the cosine to the lamp; 0 on surfaces that face away from it. ``at``: the Placement that ``near``, ``face`` and ``slope``
-    were drawn at."""
+    grid, by the cosine to the lamp, or (L, 7) as :func:`shining` has them; 0 on surfaces that face away from it. ``at``: the Placement
+    that ``near``, ``face`` and ``slope`` were drawn at."""
     fine = len(near)
     out = np.zeros((len(lamps), fine, fine), np.float32)
-    fill_cast(
-        corners - pivot, at.turn, at.position, at.scale * fine, at.perspective, near, face, slope, np.ascontiguousarray(lamps, float), out
-    )
+    rows = np.ascontiguousarray(lamps if lamps.shape[1] == 7 else shining(lamps, lamps, np.ones(len(lamps))), float)
+    fill_cast(corners - pivot, at.turn, at.position, at.scale * fine, at.perspective, near, face, slope, rows, out)
     return out
+
+
+def shining(lamps: np.ndarray, aims: np.ndarray, powers: np.ndarray) -> np.ndarray:
+    """(L, 7): each lamp (3,), and the lobe by which it lights a surface: the cosine to ``aims`` (L, 3) to the ``powers`` (L,)."""
+    return np.column_stack([lamps, aims, powers])
 
 
 def lost(taken: np.ndarray, samples: int) -> np.ndarray:
@@ -87,12 +91,16 @@ def fill_cast(corners, turn, position, scale, perspective, near, face, slope, la
     fine = texels / (2.04 * np.sqrt(reach))
     map_, frame, own = np.empty((texels, texels), np.float32), np.empty((3, 3)), np.empty((3, 3))
     for k in range(len(lamps)):
-        fill_frame(lamps[k], frame)
+        same = k > 0
         for a in range(3):
-            for b in range(3):
-                own[a, b] = frame[a, 0] * turn[0, b] + frame[a, 1] * turn[1, b] + frame[a, 2] * turn[2, b]
-        fill_map(corners, own, fine, map_)
-        fill_shadow(near, face, slope, frame, position, scale, perspective, map_, fine, out[k])
+            same = same and lamps[k, a] == lamps[k - 1, a]
+        if not same:
+            fill_frame(lamps[k, :3], frame)
+            for a in range(3):
+                for b in range(3):
+                    own[a, b] = frame[a, 0] * turn[0, b] + frame[a, 1] * turn[1, b] + frame[a, 2] * turn[2, b]
+            fill_map(corners, own, fine, map_)
+        fill_shadow(near, face, slope, frame, lamps[k, 3:], position, scale, perspective, map_, fine, out[k])
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -129,8 +137,8 @@ def fill_map(corners, turn, scale, map_):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def fill_shadow(near, face, slope, frame, position, scale, perspective, map_, fine, out):  # pragma: no cover - compiled
-    """Fills ``out`` with the share of each sample in shadow, from the four texels about it, times the cosine to the lamp."""
+def fill_shadow(near, face, slope, frame, lobe, position, scale, perspective, map_, fine, out):  # pragma: no cover - compiled
+    """Fills ``out`` with the share of each sample in shadow, from the four texels about it, times the ``lobe`` (4,) there."""
     size, texels = len(near), len(map_)
     middle, half, slack = 0.5 * size, 0.5 * texels - 0.5, 0.5 / fine
     for j in range(size):
@@ -161,4 +169,6 @@ def fill_shadow(near, face, slope, frame, position, scale, perspective, map_, fi
                 share += (1 - fx) * fy
             if map_[b + 1, a + 1] > depth:
                 share += fx * fy
-            out[j, i] = share * cosine
+            if share > 0.0:
+                shine = nx * lobe[0] + ny * lobe[1] + nz * lobe[2]
+                out[j, i] = share * (shine if lobe[3] == 1.0 else max(shine, 0.0) ** lobe[3])

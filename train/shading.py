@@ -78,8 +78,8 @@ class Sheet:
 def sheet(
     item: Drawable, pivot: np.ndarray, at: Placement, table: np.ndarray, hollow: np.ndarray, size: int, samples: int, lamps: np.ndarray | None = None
 ) -> Sheet:  # fmt: skip
-    """``table`` (G, G, K) float32: a basis of reflectance maps; ``hollow`` (m,) each triangle's share of hidden sky; ``lamps`` (L, 3): the
-    directions, in the camera's frame, of lamps whose shadows are cast."""
+    """``table`` (G, G, K) float32: a basis of reflectance maps; ``hollow`` (m,) each triangle's share of hidden sky; ``lamps``: those
+    whose shadows are cast, as :func:`~train.cast_shadows.cast` has them."""
     fine = size * samples
     slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((size**2, table.shape[2] + EXTRA)), np.zeros(size**2)
     near, face, w1, w2 = raster(item.corners, at.turn, at.shift(pivot), at.scale * fine, fine, at.perspective)
