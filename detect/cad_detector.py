@@ -32,6 +32,7 @@ ENOUGH = 0.5  # the quantile of good parts' coarse losses at which no further st
 SAMPLED = 80  # good images that noise and stopping are learned from, before all are scored as inspection will score them
 STRANGE = (2.0, 0.25)  # a misfit above this many times the worst good one's, and above this, is no fit of this part
 REACHES = (0.01, 0.4)  # shares of the picture between which what reaches in from its border is left out, and the search done again
+UNVEILED = 2  # times that it is: what a wrong pose leaves over is taken for more of it
 VEILED = 0.3  # share of the part that may be so hidden where it passes
 NEAR = 0.01  # a mean log-likelihood no further than this below the first's, compared roughly, is worth a closer look
 ALIKE = 0.002  # a second pose whose mean log-likelihood is no further than this below the first's fits as well
@@ -148,9 +149,13 @@ class CadDetector:
         pyramid = Pyramid.of(picture)
         fits = self.search(pyramid, stages)
         first = self.gauge.settled(picture, fits[0])
-        hidden = from_outside(pooled(first))
-        if REACHES[0] < hidden.mean() < REACHES[1]:  # it has drawn the light and the pose towards itself
-            picture = np.where(hidden, np.nan, picture)
+        whole, before = picture, np.zeros(picture.shape, bool)
+        for _ in range(UNVEILED):
+            hidden = from_outside(pooled(first.unveiled(whole, self.gauge.noise)), whole)
+            if not REACHES[0] < hidden.mean() < REACHES[1] or (hidden ^ before).mean() < REACHES[0]:
+                break
+            before = hidden  # it has drawn the light and the pose towards itself
+            picture = np.where(hidden, np.nan, whole)
             pyramid = Pyramid.of(picture)
             fits = self.search(pyramid, stages, [f.at for f in fits])
             first = self.gauge.settled(picture, fits[0])

@@ -106,6 +106,10 @@ class Refined:
         """The same form, judged by what other good parts leave over."""
         return replace(self, deviation=np.where(self.seen, noise.deviation(self.found, self.look.floor), HIDDEN))
 
+    def unveiled(self, picture: np.ndarray, noise: ResidualNoise) -> Refined:
+        """The same form beside all of ``picture`` (S, S), nothing of it left out."""
+        return replace(self, residual=picture.ravel() - self.made, deviation=noise.deviation(self.found, self.look.floor))
+
     @property
     def loss(self) -> float:
         """Mean negative log-likelihood of the residuals (Cauchy's law, each pixel with its own deviation): forms of one photograph

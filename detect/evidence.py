@@ -16,14 +16,20 @@ from detect.photographs import Photograph
 SMOOTH = 0.7  # px at 64: how far neighbours' evidence is pooled
 STRONG = 3.0  # deviations that belong to what reaches into the picture, where they hang together with its border
 NECK = 0.05  # of the picture's width: half of the width of what joins two pieces that are one
+ALIKE = 0.1  # of the picture's contrast by which it may differ within itself, at least
 EXPLAINED = 0.15  # share of a region's misfit (the logarithm of Cauchy's law) that a dimension must take away to name it
 
 
 def evidence(refined: Refined) -> np.ndarray:
     """(S, S) float32 anomaly map: :func:`pooled`, 0 where something reaches in from beyond the picture."""
     anomaly = pooled(refined)
-    anomaly[from_outside(anomaly)] = 0.0
+    anomaly[from_outside(anomaly, pictured(refined))] = 0.0
     return anomaly
+
+
+def pictured(refined: Refined) -> np.ndarray:
+    """(S, S): the photograph in linear light; where something hides it, as the form is."""
+    return (refined.made + refined.residual).reshape(refined.view.size, -1)
 
 
 def pooled(refined: Refined) -> np.ndarray:
@@ -35,10 +41,10 @@ def pooled(refined: Refined) -> np.ndarray:
     return np.sqrt(np.expm1(logs)).astype(np.float32)
 
 
-def from_outside(anomaly: np.ndarray) -> np.ndarray:
-    """(S, S) bool: where ``anomaly`` (S, S) is one piece with the picture's border: something that reaches in from beyond it and hides
-    the part or its background (a hand, a fixture, a neighbour) is no defect of the part's. What hangs with it by a neck alone, or
-    stands out from it by less than NECK, is not of it."""
+def from_outside(anomaly: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """(S, S) bool: where ``anomaly`` (S, S) of ``picture`` (S, S) is one piece with its border: something that reaches in from beyond it
+    and hides the part or its background (a hand, a fixture, a neighbour) is no defect of the part's. What hangs with it by a neck
+    alone, stands out from it by less than NECK, or looks unlike it is not of it."""
     size = len(anomaly)
     close, thick = round(2 * SMOOTH * size / 64), NECK * size
     strong = ndimage.binary_closing(np.pad(anomaly > STRONG, close), iterations=close)[close:-close, close:-close]
@@ -56,7 +62,22 @@ def from_outside(anomaly: np.ndarray) -> np.ndarray:
     wide = 2 * beyond  # gaps at its edge: where it looks like the part that it hides
     grown = ndimage.distance_transform_edt(~np.pad(near, wide, mode="edge")) <= 2 * thick
     filled = (ndimage.distance_transform_edt(grown) > 2 * thick)[wide:-wide, wide:-wide]
-    return ndimage.binary_dilation(filled, iterations=close)
+    outside = ndimage.binary_dilation(filled, iterations=close)
+    return outside & ndimage.binary_dilation(
+        outside & _alike(picture, outside, round(thick)), iterations=close + 1
+    )  # its edge is a mixture
+
+
+def _alike(picture: np.ndarray, outside: np.ndarray, thick: int) -> np.ndarray:
+    """(S, S) bool: what is as bright as ``outside`` is along the border, ``thick`` px deep, or nearly so."""
+    along = np.ones_like(outside)
+    along[thick:-thick, thick:-thick] = False
+    own = picture[along & outside & np.isfinite(picture)]
+    if not own.size:
+        return outside
+    low, middle, high = np.quantile(own, (0.1, 0.5, 0.9))
+    more = max(high - low, ALIKE * float(np.nanmax(picture) - np.nanmin(picture)))
+    return (picture > middle - more) & (picture < middle + more)
 
 
 def score_of(anomaly: np.ndarray) -> float:

@@ -42,15 +42,16 @@ def barred(image: np.ndarray, level: int, turns: int, share: float = 0.15) -> np
 
 @pytest.mark.parametrize("turns", range(4))
 def test_what_reaches_into_the_picture_is_told_from_what_is_in_it(turns: int) -> None:
-    """A bar is, with the gap in it; a patch in the middle is not, nor is one that hangs with the bar by a neck."""
-    anomaly = np.zeros((64, 64), np.float32)
-    anomaly[:10] = 9.0
+    """A bar is, with the gap in it; a patch in the middle is not, nor is one that hangs with the bar by a neck, or is of another grey."""
+    anomaly, picture = np.zeros((64, 64), np.float32), np.full((64, 64), 0.1)
+    anomaly[:10], picture[:10] = 9.0, 0.5
+    anomaly[10:24, 40:56], picture[10:24, 40:56] = 9.0, 0.8
     anomaly[4:7, 40:43] = 0.0
     anomaly[30:36, 30:36] = 9.0
     anomaly[10:14, 20:22], anomaly[14:22, 17:25] = 9.0, 9.0
-    outside = np.rot90(from_outside(np.rot90(anomaly, turns)), -turns)
+    outside = np.rot90(from_outside(np.rot90(anomaly, turns), np.rot90(picture, turns)), -turns)
     assert outside[:10].all() and not outside[15:].any()
-    assert not from_outside(np.full((64, 64), 2.0, np.float32)).any()
+    assert not from_outside(np.full((64, 64), 2.0, np.float32), picture).any()
 
 
 @pytest.mark.parametrize("level", [40, 75, 190])
