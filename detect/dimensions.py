@@ -226,8 +226,13 @@ class Gauge:
 
     def look(self, picture: np.ndarray, at: Placement) -> tuple[Look, np.ndarray]:
         """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
+        tables = with_terminators(finer(self.form.table), self.form.drawn(at, len(picture)), picture.ravel())
+        told = [self._look(picture, at, table) for table in tables]
+        return min(told, key=lambda t: t[2])[:2]
+
+    def _look(self, picture: np.ndarray, at: Placement, ended: np.ndarray) -> tuple[Look, np.ndarray, float]:
+        """As :meth:`look`, from the reflectance maps ``ended`` on, and the loss of what it leaves over."""
         form, image, size = self.form, picture.ravel(), len(picture)
-        ended = with_terminators(finer(form.table), form.drawn(at, size), image)
         nodes = np.ascontiguousarray(ended[::FINE, ::FINE])  # as the form's own: bends between finer nodes are smaller
         floor, lamps = None, NONE
         for _ in range(2):  # a highlight can hide a shadow, and a shadow a highlight
@@ -246,7 +251,10 @@ class Gauge:
                 break
         view = form.drawn(at, size, table=table, lamps=taken(lamps, lobes))
         light, made, _ = lit(view, image)
-        return Look(table, lobes, lamps, blur_of(made, image, size), floor), light
+        look = Look(table, lobes, lamps, blur_of(made, image, size), floor)
+        deviation = self.noise.deviation(kinds(view, made, light, nodes, form.hollow), floor)
+        loss = float(np.mean(np.log(deviation))) + _loss(np.nan_to_num(image - look.blurred(made, size)) / deviation)
+        return look, light, loss
 
     def _effects(self, at: Placement, variants: list[tuple[Solid, Solid]], look: Look, light: np.ndarray, size: int) -> np.ndarray:
         """(N, D) what the way from low to high of each of D variants adds to the sharp picture, all seen from ``at``."""

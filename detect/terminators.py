@@ -15,20 +15,22 @@ from train.shading import EXTRA, Sheet, lit, ridge
 
 LAMPS = 2
 PIXELS = 1500  # of the part, about, that they are told from
-WORTH = 0.15  # of the weighted squares left over: a lamp that explains less may be a shadow or a highlight
+WORTH = (0.15, 0.05)  # of the weighted squares left over: a lamp that explains less may be, or is, a shadow or a highlight
 DISTINCT = 1e-6  # of a map's weighted squares: what must be left of it beside the light's own maps
 HELD = 1e-4  # the ridge of a lamp's weight
 
 
-def with_terminators(table: np.ndarray, view: Sheet, image: np.ndarray) -> np.ndarray:
-    """``table`` (G, G, K) and Lambert's maps of up to LAMPS lamps that ``image`` (N,), drawn as ``view`` from a table like it, shows."""
+def with_terminators(table: np.ndarray, view: Sheet, image: np.ndarray) -> list[np.ndarray]:
+    """``table`` (G, G, K) and Lambert's maps of up to LAMPS lamps that ``image`` (N,), drawn as ``view`` from a table like it, shows:
+    of those that surely are lamps, and of those too that may be shadows or highlights, where there are any."""
     _, made, weight = lit(view, image)
     normals, inside = _facing(view, np.isfinite(image))
     columns, weight, left = view.columns[inside], weight[inside], (image - made)[inside]
-    held, found = ridge(view.maps, view.columns.shape[1] - EXTRA - view.maps), []
+    held, found, worths = ridge(view.maps, view.columns.shape[1] - EXTRA - view.maps), [], []
     for _ in range(LAMPS if len(inside) > 4 * columns.shape[1] else 0):
         lamp, shading, worth = _pursued(normals, columns, held, weight, left)
-        if worth < WORTH * float(weight @ left**2):
+        worths.append(worth / float(weight @ left**2))
+        if worths[-1] < min(WORTH):
             break
         found.append(lamp)
         columns, held = np.column_stack([columns, shading]), np.r_[held, HELD]
@@ -36,7 +38,8 @@ def with_terminators(table: np.ndarray, view: Sheet, image: np.ndarray) -> np.nd
         left = left - columns @ np.linalg.solve(weighed.T @ columns + np.diag(held), weighed.T @ left)
     grid = reflectance.normals(len(table))[0]
     maps = [np.clip(grid @ lamp, 0, None)[..., None].astype(np.float32) for lamp in found]
-    return np.concatenate([table, *maps], 2)
+    counts = sorted({int((np.minimum.accumulate(worths[: len(maps)]) >= least).sum()) for least in WORTH})
+    return [np.concatenate([table, *maps[:count]], 2) for count in counts]
 
 
 def _pursued(

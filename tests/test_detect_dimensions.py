@@ -38,7 +38,7 @@ def problem(rng: np.random.Generator, dimensions: int) -> Problem:
     pixels, maps = SIZE**2, 3
     deviation = rng.uniform(0.5, 2, pixels)
     return Problem(
-        SimpleNamespace(maps=maps, size=SIZE), np.zeros(pixels), rng.normal(size=pixels), deviation, np.empty(0), rng.normal(size=(pixels, PARAMETERS)),
+        SimpleNamespace(maps=maps, size=SIZE, lost=()), np.zeros(pixels), rng.normal(size=pixels), deviation, np.empty(0), rng.normal(size=(pixels, PARAMETERS)),
         rng.normal(size=(pixels, maps + EXTRA)), rng.normal(size=(pixels, dimensions)) * 0.2, rng.normal(size=maps + EXTRA), (np.ones(PARAMETERS), np.zeros(PARAMETERS)),
     )  # fmt: skip
 

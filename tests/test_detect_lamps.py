@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from synth.scene import Scene, draw_scene
 from train.cad_form import CadForm, luminance, open_form, placement_of, read_config
 from train.cast_shadows import cast, lamp_frame, lost, shining
 from train.reflectance import normals
-from train.reflectance import normals as grid_normals
 from train.shading import Placement, Sheet, lit
 
 SIZE = 64
@@ -161,7 +161,7 @@ def shining_wall(form: CadForm, seed: int) -> tuple[Placement, Sheet, np.ndarray
 def test_a_highlight_ends_where_its_lamps_shadow_begins(form: CadForm, seed: int) -> None:
     """A cap's wall has the same normals outside and inside; the highlight is on one of them. With its shadow the light explains it."""
     at, _, _, aim = shining_wall(form, seed)
-    lobe, grid = np.r_[aim, 60.0][None], grid_normals(len(form.table))[0]
+    lobe, grid = np.r_[aim, 60.0][None], normals(len(form.table))[0]
     rows = taken(mirrored(lobe), lobe)
     table = np.concatenate([form.table, np.clip(grid @ aim, 0, None)[..., None].astype(np.float32) ** 60], 2)
     light = np.r_[0.4, np.zeros(form.table.shape[2] - 1), 0.3, np.zeros(3), 0.1, np.zeros(2), -0.2, -0.3]
@@ -226,8 +226,10 @@ def test_where_a_lamps_light_ends_is_followed(form: CadForm, seed: int) -> None:
     lone = form.drawn(at, SIZE, table=cosine)
     image = 0.8 * lone.columns[:, 0] + 0.1 * lone.cover
     view = form.drawn(at, SIZE)
-    table = with_terminators(finer(form.table), view, image)
+    tables = with_terminators(finer(form.table), view, image)
+    table = tables[-1]
     assert table.shape[2] > form.table.shape[2]
+    assert all(a.shape[2] < b.shape[2] and np.array_equal(a, b[..., : a.shape[2]]) for a, b in pairwise(tables))
     before, after = (np.abs(lit(v, image)[1] - image)[view.cover > 0.99].mean() for v in (view, form.drawn(at, SIZE, table=table)))
     assert after < 0.5 * before
 
@@ -237,8 +239,8 @@ def test_a_light_without_an_end_needs_no_more_maps(form: CadForm) -> None:
     at = placement_of(draw_scene(form.part, form.mesh, np.random.default_rng(1)), form.pivot)
     view = form.drawn(at, SIZE)
     image = view.columns[:, :3] @ np.array([0.4, 0.05, 0.05])
-    table = with_terminators(form.table, view, image)
+    table = with_terminators(form.table, view, image)[-1]
     assert np.abs(lit(form.drawn(at, SIZE, table=table), image)[1] - image).max() < 0.02
     nothing = np.full_like(image, np.nan)
     nothing[:10] = 0.1
-    assert with_terminators(form.table, view, nothing).shape == form.table.shape
+    assert [t.shape for t in with_terminators(form.table, view, nothing)] == [form.table.shape]
