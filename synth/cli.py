@@ -37,6 +37,13 @@ def synth() -> None:
 @click.option("--size", type=click.IntRange(8, 4096), default=64, metavar="PX", help="Of the square images.")
 @click.option("--samples", type=click.IntRange(1, 8), default=2, metavar="S", help="S x S rays a pixel.")
 @click.option(
+    "--poses",
+    default="random",
+    metavar="random|grid|resting|FILE",
+    help="Rotations within the part file's range: drawn at random; evenly over it; at rest on a plane, seen from above; or those of a list,"
+    " in turn: w x y z or nine matrix numbers a line.",
+)
+@click.option(
     "--severity",
     multiple=True,
     metavar="DEFECT=V,V...",
@@ -60,6 +67,7 @@ def render(
     output: Path | None,
     n: int,
     test: int,
+    poses: str,
     severity: tuple[str, ...],
     defect: tuple[str, ...],
     only: int | None,
@@ -75,12 +83,16 @@ def render(
 
     Example: synth render notched_cap -n 2000 --size 64
     """
+    from synth.poses import KINDS, read_views
     from synth.render import render as draw
     from synth.render import render_one
     from synth.sampling import Recipe
 
     loaded = load(part)
-    recipe = Recipe(n, test, severities=severities(severity), defects=list(defect) or None, **numbers)
+    if poses not in KINDS and not Path(poses).exists():
+        raise InputError("--poses", f'found "{poses}"', wanted=f"{', '.join(KINDS)}, or a file with a list of views")
+    turns = poses if poses in KINDS else read_views(poses)
+    recipe = Recipe(n, test, poses=turns, severities=severities(severity), defects=list(defect) or None, **numbers)
     folder = output or DATA / loaded.name
     if only is not None:
         drawn_one, files = render_one(loaded, folder, recipe, only)

@@ -39,7 +39,7 @@ def render(
     folder = Path(folder)
     recipe.check(part)
     wanted = {"format": FORMAT, "part": part.name, "recipe": recipe.json(), "backend": "raycast", "text": part.text}
-    if not force and _is_done(folder, wanted, replace):
+    if not force and _is_done(folder, wanted, recipe, replace):
         return open_dataset(folder), False
     _prepare(folder, wanted, force, force or replace)
     plan = recipe.plan(part)
@@ -74,11 +74,12 @@ def render_one(part: Part, folder: str | Path, recipe: Recipe, number: int) -> t
     return drawn, list(files)
 
 
-def _is_done(folder: Path, wanted: dict[str, Any], replace: bool) -> bool:
+def _is_done(folder: Path, wanted: dict[str, Any], recipe: Recipe, replace: bool) -> bool:
     if not (folder / MANIFEST).exists():
         return False
     found = read_json(folder / MANIFEST, "a dataset's manifest")
-    if {k: found.get(k) for k in ("format", "part", "recipe", "backend")} | {"text": (folder / PART).read_text(encoding="utf-8")} == wanted:
+    kept = {k: found.get(k) for k in ("format", "part", "backend")} | {"text": (folder / PART).read_text(encoding="utf-8")}
+    if kept == {k: wanted[k] for k in kept} and recipe.same(found["recipe"]):
         shutil.rmtree(folder / JOURNAL, ignore_errors=True)  # a kill may have come between the manifest and this
         return True
     if replace:

@@ -12,8 +12,10 @@ import numpy as np
 
 from cad.defects import DefectRecord, check_severity
 from cad.errors import InputError, nearest
+from cad.mesh import Mesh
 from cad.part import Part, parse
 from synth.dataset import Sample
+from synth.poses import KINDS, turn_of
 from synth.raycast import Drawable, Truth, draw, outline, truth
 from synth.scene import Scene, draw_scene
 
@@ -26,7 +28,8 @@ TRIES = (6, 8)  # defects, then poses of each, until one shows
 @dataclass(frozen=True)
 class Recipe:
     """What to draw. ``n`` good views to train on; ``test`` views of good parts and of each defect; ``size`` px; ``samples``:
-    rays a pixel are its square; ``severities`` {defect: [values]} replace draws from the file's range, in turn;
+    rays a pixel are its square; ``poses``: one of :data:`synth.poses.KINDS`, or a list of unit quaternions (w, x, y, z) that are taken in
+    turn; ``severities`` {defect: [values]} replace draws from the file's range, in turn;
     ``keep_hidden`` keeps defective views that do not show their defect; ``truth`` writes depth, normals and ids."""
 
     n: int
@@ -34,6 +37,7 @@ class Recipe:
     size: int = 64
     samples: int = 2
     seed: int = 0
+    poses: str | list[list[float]] = "random"
     severities: dict[str, list[float]] = field(default_factory=dict)
     defects: list[str] | None = None
     keep_hidden: bool = False
@@ -41,6 +45,17 @@ class Recipe:
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def same(self, data: dict[str, Any]) -> bool:
+        """Whether ``data``, what :meth:`json` gave, perhaps before there was one field or another, is this recipe."""
+        return {**Recipe(0, 0).json(), **data} == self.json()
+
+    def turn(self, part: Part, split: str, label: str, index: int, rng: np.random.Generator) -> np.ndarray | None:
+        """(4,) the unit quaternion of a sample, None where its scene draws one; ``rng``: the sample's own."""
+        if self.poses == "random":
+            return None
+        count = self.n if split == "train" else self.test
+        return turn_of(self.poses, part.views.rotation, nominal(part.text), index, count, rng, _generator(self.seed, split, label, "poses"))
 
     def plan(self, part: Part) -> list[tuple[str, str, int]]:
         """(split, label, index) of each sample, in the dataset's order."""
@@ -54,6 +69,8 @@ class Recipe:
                 raise InputError(f"--{name}", f"found {getattr(self, name)}", wanted=f"{low} to {high}")
         if not self.plan(part):
             raise InputError("--n", "nothing to draw: both n and test are 0", wanted="at least one view")
+        if self.poses not in KINDS if isinstance(self.poses, str) else not self.poses:
+            raise InputError("--poses", f"found {self.poses!r}", wanted=f"{', '.join(KINDS)}, or a list of views")
         part.check_tolerances()
         for name in [*self.severities, *(self.defects or [])]:
             if name not in part.defects:
@@ -85,12 +102,12 @@ def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int, 
     rng = _generator(recipe.seed, split, label, index)
     item = Item.of(part.text, recipe.seed, split, label, index // ITEM_VIEWS)
     if label == "good":
-        scene = draw_scene(part, item.mesh, rng)
+        scene = draw_scene(part, item.mesh, rng, recipe.turn(part, split, label, index, rng))
         sample = Sample(index, split, label, scene.json(), item.dimensions, recipe.seed)
         return _drawn(sample, item.drawable, scene, np.zeros((recipe.size,) * 2, bool), recipe, paint)
     given = recipe.severities.get(label)
     severity = None if given is None else given[index % len(given)]
-    for attempt in _attempts(part, item, label, recipe, rng, severity):
+    for attempt in _attempts(part, item, split, label, index, recipe, rng, severity):
         hidden = bool(attempt[3].sum() < max(1.0, MIN_VISIBLE * attempt[3].size))
         if not hidden or recipe.keep_hidden:
             break
@@ -107,13 +124,15 @@ def _drawn(sample: Sample, drawable: Drawable, scene: Scene, mask: np.ndarray, r
 Attempt = tuple[Drawable, DefectRecord, Scene, np.ndarray]
 
 
-def _attempts(part: Part, item: Item, label: str, recipe: Recipe, rng: np.random.Generator, severity: float | None) -> Iterator[Attempt]:
-    defects, poses = TRIES
+def _attempts(
+    part: Part, item: Item, split: str, label: str, index: int, recipe: Recipe, rng: np.random.Generator, severity: float | None
+) -> Iterator[Attempt]:
+    defects, poses = TRIES if recipe.poses in ("random", "resting") else (TRIES[0], 1)  # one that is given is kept
     for _ in range(defects):
         mesh, record = part.with_defect(label, rng, dimensions=item.dimensions, severity=severity)
         drawable = Drawable.of(mesh)
         for _ in range(poses):
-            scene = draw_scene(part, item.mesh, rng)
+            scene = draw_scene(part, item.mesh, rng, recipe.turn(part, split, label, index, rng))
             good, bad = outline(item.drawable, scene, recipe.size), outline(drawable, scene, recipe.size)
             yield drawable, record, scene, difference(good, bad, MASK_DEPTH * item.mesh.diagonal)
 
@@ -145,6 +164,12 @@ class Item:
 def part_of(text: str) -> Part:
     """Parsing builds the part thrice: once for all samples of a process."""
     return parse(text)
+
+
+@lru_cache(maxsize=4)
+def nominal(text: str) -> Mesh:
+    """The nominal part's mesh, built once."""
+    return part_of(text).mesh()
 
 
 def _generator(seed: int, *key: str | int) -> np.random.Generator:

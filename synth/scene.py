@@ -62,10 +62,11 @@ class Scene:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
-def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator) -> Scene:
-    """A scene from the part file's view ranges; ``mesh`` (any variant) gives pivot and extent."""
+def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator, turn: np.ndarray | None = None) -> Scene:
+    """A scene from the part file's view ranges; ``mesh`` (any variant) gives pivot and extent; ``turn`` (4,) the unit quaternion, where
+    the rotation is given."""
     views = part.views
-    turn = random_rotation(views.rotation, rng)
+    turn = random_rotation(views.rotation, rng) if turn is None else turn
     pivot = mesh.bounds.mean(0)
     position, field, angle = _placed(views, mesh, turn, rng)
     return Scene(

@@ -11,10 +11,7 @@ from scipy.spatial.transform import Rotation
 
 import cad
 from cad.errors import InputError
-from cad.views import Turn
-from synth.scene import matrix
 from train.cad_form import CadForm, build_form, fit_form, open_form, read_config, thinned, wanted_of
-from train.pose_index import rotations
 from train.residual_noise import KINDS, ResidualNoise, hollows
 from train.symmetry import Symmetries
 
@@ -24,23 +21,6 @@ CUBE = "part: cube\nfeatures:\n  - {name: body, add: box, size: [10, 10, 10]}\n"
 @pytest.fixture(scope="module")
 def form(form_folder: Path) -> CadForm:
     return open_form(form_folder, read_config(form_folder))
-
-
-def test_poses_cover_all_rotations_evenly(rng: np.random.Generator) -> None:
-    """Every rotation has a neighbour within 16 degrees, most within 10: 6000 balls of 8.5 degrees fill SO(3)."""
-    grid = Rotation.from_matrix([matrix(q) for q in rotations("any", 6000)])
-    near = [np.degrees((one.inv() * grid).magnitude().min()) for one in Rotation.random(200, random_state=1)]
-    assert max(near) < 16 and np.median(near) < 10
-
-
-@pytest.mark.parametrize("tilt", [(0.0, 0.0), (0.0, 6.0), (-5.0, 5.0), (10.0, 40.0)])
-def test_poses_keep_to_the_part_files_ranges(tilt: tuple[float, float]) -> None:
-    ranges = Turn(axis=(0, 0, 1), spin=(0, 90), tilt=tilt)
-    turns = np.array([matrix(q) for q in rotations(ranges, 6000)])
-    off = np.degrees(np.arccos(np.clip(turns[:, 2, 2], -1, 1)))
-    assert 0 < len(turns) <= 7000
-    assert off.max() <= max(map(abs, tilt)) + 1e-6
-    assert off.min() >= (min(map(abs, tilt)) if tilt[0] * tilt[1] > 0 else 0) - 1e-6
 
 
 def test_a_cubes_symmetries_are_found_and_no_others() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +9,15 @@ import torch
 from torch import Tensor
 
 from cad.part import Part
-from cad.views import Turn
+from synth.poses import rotations
 from synth.raycast import Drawable
-from synth.scene import matrix, spun_and_tilted
+from synth.scene import matrix
 from train.shading import Placement, sheet
 
 THUMB = 16  # px of a template
 LIGHTS = 6  # its columns: the first reflectance maps, one for hollows and one for the background
 POSES = 6000
 FILL = 0.8  # of a template's width, where it shows the part's box and not the whole image
-STEPS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 10.0)  # degrees between neighbours, of a part file's spin and tilt
 CANDIDATES = 400  # nearest poses among which unlike ones are picked
 
 
@@ -94,24 +92,3 @@ def framed(at: Placement, box: np.ndarray) -> Placement:
     away = -at.position[2] if at.perspective else 1.0
     middle = np.r_[box[:2] * away / at.scale, 0.0]
     return Placement(at.turn, at.position - middle, at.scale * FILL / box[2:].max(), at.perspective)
-
-
-def rotations(ranges: str | Turn, count: int) -> Iterator[np.ndarray]:
-    """Unit quaternions evenly over SO(3) by super-Fibonacci spirals (Alexa 2022), or over the spins and tilts of a Turn."""
-    if not isinstance(ranges, Turn):
-        phi, psi = np.sqrt(2.0), 1.533751168755204288
-        for s in np.arange(count) + 0.5:
-            r, rest, angle = np.sqrt(s / count), np.sqrt(1 - s / count), 2 * np.pi * s
-            yield np.array([r * np.sin(angle / phi), r * np.cos(angle / phi), rest * np.sin(angle / psi), rest * np.cos(angle / psi)])
-        return
-    step = next((s for s in STEPS[:-1] if sum(_rounds(ranges, s).values()) * (np.ptp(ranges.spin) / s + 1) <= count), STEPS[-1])
-    for tilt, around in _rounds(ranges, step).items():
-        for across in 2 * np.pi * np.arange(around) / around:
-            for spin in np.arange(ranges.spin[0], ranges.spin[1] + 0.5 * step, step):
-                yield spun_and_tilted(ranges.axis, np.radians(spin), across, np.radians(tilt))
-
-
-def _rounds(ranges: Turn, step: float) -> dict[float, int]:
-    """Each tilt, ``step`` degrees apart or less, and the number of directions across which it is to be tilted."""
-    tilts = np.linspace(*ranges.tilt, max(1, int(np.ceil(np.ptp(ranges.tilt) / step)) + 1))
-    return {float(t): max(1, int(np.ceil(360 * abs(np.sin(np.radians(t))) / step))) for t in tilts}
