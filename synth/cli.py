@@ -167,6 +167,35 @@ def verify(dataset: Path, as_json: bool) -> None:
         raise InputError(dataset, f"{len(wrong)} files are not as the manifest says", step="render again with --force")
 
 
+@synth.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["coco", "yolo", "bop", "webdataset"]), required=True, help="Whose layout.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="A new folder.  [default: <dataset>-<format>]")  # fmt: skip
+@click.option(
+    "--label",
+    "labels",
+    type=click.Choice(["defects", "part", "features"]),
+    multiple=True,
+    default=("defects",),
+    help="What COCO and YOLO label: what shows of a defect, the part, its sub-components. May be given again.",
+)
+@click.option("--shard", type=click.IntRange(1), default=1000, metavar="N", help="Samples a WebDataset tar.")
+@json_option
+def export(dataset: Path, kind: str, output: Path | None, labels: tuple[str, ...], shard: int, as_json: bool) -> None:
+    """Writes DATASET as other tools read it. MVTec AD's layout, which anomalib reads, is its own: it needs no export.
+
+    Example: synth export data/notched-cap --format coco --label defects --label part
+    """
+    from synth.dataset import open_dataset
+    from synth.export import export as write_as
+
+    data = open_dataset(dataset)
+    output = output or dataset.with_name(f"{dataset.resolve().name}-{kind}")
+    files = write_as(data, kind, output, labels=labels, shard=shard)
+    facts = {"folder": str(output), "format": kind, "views": len(data.samples), "files": files}
+    result(facts, as_json, f"{output}: {len(data.samples)} views as {kind}, {files} files")
+
+
 def severities(texts: tuple[str, ...]) -> dict[str, list[float]]:
     """From ``bulge=3.0,1.5`` and the like."""
     found = {}

@@ -79,7 +79,7 @@ def _is_done(folder: Path, wanted: dict[str, Any], recipe: Recipe, replace: bool
         return False
     found = read_json(folder / MANIFEST, "a dataset's manifest")
     kept = {k: found.get(k) for k in ("format", "part", "backend")} | {"text": (folder / PART).read_text(encoding="utf-8")}
-    if kept == {k: wanted[k] for k in kept} and recipe.same(found["recipe"]):
+    if kept == {k: wanted[k] for k in kept} and Recipe.of(found["recipe"]) == recipe:
         shutil.rmtree(folder / JOURNAL, ignore_errors=True)  # a kill may have come between the manifest and this
         return True
     if replace:

@@ -46,9 +46,10 @@ class Recipe:
     def json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def same(self, data: dict[str, Any]) -> bool:
-        """Whether ``data``, what :meth:`json` gave, perhaps before there was one field or another, is this recipe."""
-        return {**Recipe(0, 0).json(), **data} == self.json()
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Recipe:
+        """From what :meth:`json` gave, perhaps before there was one field or another."""
+        return cls(**data)
 
     def turn(self, part: Part, split: str, label: str, index: int, rng: np.random.Generator) -> np.ndarray | None:
         """(4,) the unit quaternion of a sample, None where its scene draws one; ``rng``: the sample's own."""
