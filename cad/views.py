@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cad.expressions import LARGEST
 
 WIDEST, ANGLE = 149.0, 30.0  # degrees across a perspective image: at most, and by default
+LAMPS, BRIGHTEST = 7, 100.0  # beside the first at most, and how bright each may be
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -100,12 +101,28 @@ class Camera(Strict):
         return self.field if isinstance(self.field, tuple) or self.field is None else (self.field,) * 2
 
 
+class FurtherLamp(Strict):
+    """One beside the first: ``power`` in the same unit as the first's, which is 1 - ambient, or a range."""
+
+    direction: Direction
+    spread: Annotated[float, Field(ge=0, le=180)] = 0.0
+    power: _or_range(BRIGHTEST) = 0.3
+    color: Color = (1.0, 1.0, 1.0)
+
+    @property
+    def powers(self) -> tuple[float, float]:
+        return self.power if isinstance(self.power, tuple) else (self.power,) * 2
+
+
 class Light(Strict):
-    """A far lamp in ``direction`` (towards it, camera frame), within ``spread`` degrees; ``ambient`` share of the light from all sides."""
+    """A far lamp in ``direction`` (towards it, camera frame), within ``spread`` degrees; ``ambient`` share of the light from all sides;
+    further ``lamps``; ``shadows``: whether the part casts any on itself."""
 
     direction: Direction = (0.3, 0.4, 0.87)
     spread: Annotated[float, Field(ge=0, le=180)] = 0.0
     ambient: Fraction = 0.3
+    lamps: Annotated[tuple[FurtherLamp, ...], Field(max_length=LAMPS)] = ()
+    shadows: bool = False
 
 
 class Surface(Strict):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from synth.raycast import fill_raster
+from synth.raster import fill_raster
 from train.shading import HOLLOW, fill_columns, fill_normal_equations, solve_light
 
 TURN, SHIFT, DISTANCE, SCALE = slice(0, 3), slice(3, 5), 5, 6

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from detect.cad_descent import COARSE, KNOWN, shrunk
+from synth.shadows import beside, cast, lamp_frame, lost, shining
 from train.cad_form import CadForm
-from train.cast_shadows import beside, cast, lamp_frame, lost, shining
 from train.shading import Placement, lit, ridge
 
 NONE = np.empty((0, 3))

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from detect.lamps import HOLLOW, taken
 from synth.scene import within
+from synth.shadows import beside
 from train import reflectance
-from train.cast_shadows import beside
 from train.residual_noise import FLOOR
 from train.shading import Sheet
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from detect.lamps import DIRECTIONS, TURNS
+from synth.shadows import beside
 from train import reflectance
-from train.cast_shadows import beside
 from train.shading import EXTRA, Sheet, lit, ridge
 
 LAMPS = 2

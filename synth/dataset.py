@@ -22,7 +22,7 @@ from cad.errors import InputError
 from cad.files import read_json, sha256
 from cad.part import Part, parse
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, SAMPLES, PART = "manifest.json", "samples.jsonl", "part.yaml"
 
 

@@ -12,7 +12,9 @@ from numba import njit
 
 from cad.errors import InputError
 from cad.mesh import Mesh
-from synth.scene import Scene
+from synth.raster import raster
+from synth.scene import Lamp, Scene, lamps_of
+from synth.shadows import Stand, cast, shining
 
 WELD = 1e-7  # of a part's diagonal: vertices nearer than this share their normals
 
@@ -50,27 +52,32 @@ def draw(item: Drawable, scene: Scene, size: int, *, samples: int = 2) -> np.nda
     """The picture: (size, size, 3) uint8 sRGB, each pixel the mean light of ``samples`` x ``samples`` rays."""
     if not 1 <= size * samples <= 16384:
         raise InputError("size", f"found {size} px with {samples} x {samples} samples", wanted="1 to 16384 rays across")
-    _, face, b1, b2 = _visible(item, scene, size * samples)
+    near, face, b1, b2 = _visible(item, scene, size * samples)
     color, back, turn = linear(np.asarray(scene.color)), linear(np.asarray(scene.background)), scene.rotation
     slope = 0.0 if scene.angle is None else np.tan(np.radians(scene.angle) / 2)
-    # the lamp and the view are turned into the part's frame, rather than every normal into the camera's
+    lamps = lamps_of(scene)
+    # lamps and the view are turned into the part's frame, rather than every normal into the camera's
+    towards = np.array([lamp.direction for lamp in lamps]) @ turn
+    powers = np.array([lamp.power * linear(np.asarray(lamp.color)) for lamp in lamps])
+    dark = _shadowed(item, scene, near, face, b1, b2, lamps) if scene.shadows else np.zeros((len(lamps), 0, 0), np.float32)
     light = _shaded(
-        face,
-        b1,
-        b2,
-        item.normals,
-        size,
-        samples,
-        np.asarray(scene.light) @ turn,
-        turn,
-        scene.ambient,
-        color,
-        scene.roughness,
-        scene.metallic,
-        back,
-        slope,
-    )
+        face, b1, b2, item.normals, size, samples, towards, powers, dark, turn, scene.ambient, color, scene.roughness, scene.metallic, back, slope
+    )  # fmt: skip
     return np.rint(255 * srgb(light)).astype(np.uint8)
+
+
+def _shadowed(
+    item: Drawable, scene: Scene, near: np.ndarray, face: np.ndarray, b1: np.ndarray, b2: np.ndarray, lamps: tuple[Lamp, ...]
+) -> np.ndarray:
+    """(L, F, F) float32: the share of each ray's place that lies in the shadow of each lamp."""
+    normals = np.zeros((*face.shape, 2), np.float32)
+    fill_slopes(face, b1, b2, item.normals, scene.rotation, normals)
+    perspective = scene.angle is not None
+    scale = 1 / (2 * np.tan(np.radians(scene.angle) / 2)) if perspective else 1 / scene.field
+    at = Stand(scene.rotation, np.asarray(scene.position), scale, perspective)
+    directions = np.array([lamp.direction for lamp in lamps])
+    rows = shining(directions, directions, np.zeros(len(lamps)))  # to the power of 0: the shadow alone
+    return cast(item.corners, np.asarray(scene.pivot), at, near, face, normals, rows)
 
 
 def truth(item: Drawable, scene: Scene, size: int) -> Truth:
@@ -141,94 +148,30 @@ def _corner_normals(faces, around, start, unit, area, crease):  # pragma: no cov
     return out
 
 
-def raster(
-    corners: np.ndarray, turn: np.ndarray, shift: np.ndarray, scale: float, size: int, perspective: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Nearness (grows towards the camera, linear on the image; -inf behind the part), face (-1: none) and the weights of corners 1 and
-    2, each (size, size). A part that reaches behind a perspective camera gives face[0, 0] = -2."""
-    best, face = np.empty((size, size)), np.empty((size, size), np.int32)
-    w1, w2 = np.empty((size, size)), np.empty((size, size))
-    fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2)
-    return best, face, w1, w2
-
-
 @njit(cache=True, nogil=True)
-def span(starts, across, low, high):  # pragma: no cover - compiled
-    """(low, high) of a row where a triangle's three weights, ``starts`` + ``across`` * x, are none below 0: no more than that is looked
-    at of a sliver's box. Empty where low > high."""
-    for k in range(3):
-        if across[k] > 1e-12:
-            low = max(low, (-1e-9 - starts[k]) / across[k])
-        elif across[k] < -1e-12:
-            high = min(high, (-1e-9 - starts[k]) / across[k])
-        elif starts[k] < -1e-9:
-            high = low - 1.0
-    return low, high
-
-
-@njit(cache=True, nogil=True)
-def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  # pragma: no cover - compiled
-    """Fills what :func:`raster` gives. In place: compiled code that calls it leaves no arrays of its own to be handed to Python, which
-    Numba 0.68 cannot do for a function whose first caller was another cached one."""
-    size = len(best)
-    x, y, near = np.empty(3), np.empty(3), np.empty(3)
-    best[:] = -np.inf
-    face[:] = -1
-    w1[:] = 0.0
-    w2[:] = 0.0
-    for f in range(len(corners)):
-        for k in range(3):
-            px, py, pz = corners[f, k, 0], corners[f, k, 1], corners[f, k, 2]
-            cam_z = turn[2, 0] * px + turn[2, 1] * py + turn[2, 2] * pz + shift[2]
-            x[k] = turn[0, 0] * px + turn[0, 1] * py + turn[0, 2] * pz + shift[0]
-            y[k] = turn[1, 0] * px + turn[1, 1] * py + turn[1, 2] * pz + shift[1]
-            near[k] = cam_z
-            if perspective:
-                if cam_z > -1e-3:
-                    face[0, 0] = -2
-                    return
-                near[k] = -1.0 / cam_z
-                x[k] *= near[k]
-                y[k] *= near[k]
-        ax, ay = 0.5 * size + scale * x[0], 0.5 * size - scale * y[0]
-        bx, by = 0.5 * size + scale * x[1], 0.5 * size - scale * y[1]
-        cx, cy = 0.5 * size + scale * x[2], 0.5 * size - scale * y[2]
-        area = (cx - ax) * (by - ay) - (bx - ax) * (cy - ay)  # y runs down: front faces are positive so
-        if area <= 1e-12:
-            continue
-        y0 = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
-        y1 = min(size - 1, int(np.floor(max(ay, by, cy) - 0.5)))
-        x0 = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
-        x1 = min(size - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
-        if x0 > x1 or y0 > y1:
-            continue
-        na, nb, nc = near[0], near[1], near[2]
-        ux, vx = (ay - cy) / area, (by - ay) / area
-        across = (ux, vx, -ux - vx)  # of the weights of b, c and a, by x
-        for j in range(y0, y1 + 1):
-            down = j + 0.5 - ay
-            u0, v0 = (cx - ax) * down / area, (ax - bx) * down / area
-            low, high = span((u0, v0, 1.0 - u0 - v0), across, x0 + 0.5 - ax, x1 + 0.5 - ax)
-            for i in range(int(np.ceil(low + ax - 0.5)), int(np.floor(high + ax - 0.5)) + 1):
-                right = i + 0.5 - ax
-                u, v = u0 + ux * right, v0 + vx * right
-                n = (1.0 - u - v) * na + u * nb + v * nc
-                if n > best[j, i]:
-                    best[j, i] = n
-                    face[j, i] = f
-                    if perspective:
-                        w1[j, i] = u * nb / n
-                        w2[j, i] = v * nc / n
-                    else:
-                        w1[j, i] = u
-                        w2[j, i] = v
+def fill_slopes(face, b1, b2, normals, turn, out):  # pragma: no cover - compiled
+    """``out`` (F, F, 2) float32: x and y of the unit normals in the camera's frame; 0 behind the part."""
+    for j in range(len(face)):
+        for i in range(len(face)):
+            f = face[j, i]
+            if f < 0:
+                continue
+            a, b = b1[j, i], b2[j, i]
+            w = 1.0 - a - b
+            x = w * normals[f, 0, 0] + a * normals[f, 1, 0] + b * normals[f, 2, 0]
+            y = w * normals[f, 0, 1] + a * normals[f, 1, 1] + b * normals[f, 2, 1]
+            z = w * normals[f, 0, 2] + a * normals[f, 1, 2] + b * normals[f, 2, 2]
+            unit = 1.0 / max(np.sqrt(x * x + y * y + z * z), 1e-12)
+            out[j, i, 0] = unit * (turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z)
+            out[j, i, 1] = unit * (turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z)
 
 
 @njit(cache=True)
 def _shaded(
-    face, b1, b2, normals, size, samples, light, turn, ambient, color, roughness, metallic, back, slope
+    face, b1, b2, normals, size, samples, lamps, powers, dark, turn, ambient, color, roughness, metallic, back, slope
 ):  # pragma: no cover - compiled
-    """(size, size, 3) linear light: ambient + Lambert, and a normalised Blinn-Phong lobe (Schlick's F0 without the edge term)."""
+    """(size, size, 3) linear light: ambient + Lambert, and a normalised Blinn-Phong lobe (Schlick's F0 without the edge term), of each of
+    ``lamps`` (L, 3), as bright as ``powers`` (L, 3) where it is not ``dark`` (L, F, F; F 0: nowhere)."""
     out = np.zeros((size, size, 3))
     power = max(2.0 / max(roughness, 0.08) ** 4 - 2.0, 0.0)
     lobe = (power + 8.0) / 8.0 / 3.141592653589793
@@ -246,19 +189,23 @@ def _shaded(
             ny = w * normals[f, 0, 1] + a * normals[f, 1, 1] + b * normals[f, 2, 1]
             nz = w * normals[f, 0, 2] + a * normals[f, 1, 2] + b * normals[f, 2, 2]
             length = max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-12)
-            lit = max(0.0, (nx * light[0] + ny * light[1] + nz * light[2]) / length)
             vx = -slope * (2.0 * (i + 0.5) / (size * samples) - 1.0)
             vy = slope * (2.0 * (j + 0.5) / (size * samples) - 1.0)
             seen = np.sqrt(vx * vx + vy * vy + 1.0)
-            hx = light[0] + (turn[0, 0] * vx + turn[1, 0] * vy + turn[2, 0]) / seen
-            hy = light[1] + (turn[0, 1] * vx + turn[1, 1] * vy + turn[2, 1]) / seen
-            hz = light[2] + (turn[0, 2] * vx + turn[1, 2] * vy + turn[2, 2]) / seen
-            half = max(np.sqrt(hx * hx + hy * hy + hz * hz), 1e-12)
-            gloss = 0.0
-            if lit > 0.0:
-                gloss = lobe * max(0.0, (nx * hx + ny * hy + nz * hz) / length / half) ** power * lit
             for c in range(3):
-                mirror = 0.04 * (1.0 - metallic) + color[c] * metallic
-                matt = color[c] * (1.0 - 0.5 * metallic)
-                out[j // samples, i // samples, c] += share * (matt * (ambient + (1.0 - ambient) * lit) + (1.0 - ambient) * mirror * gloss)
+                out[j // samples, i // samples, c] += share * color[c] * (1.0 - 0.5 * metallic) * ambient
+            for k in range(len(lamps)):
+                lit = (nx * lamps[k, 0] + ny * lamps[k, 1] + nz * lamps[k, 2]) / length
+                if lit <= 0.0:
+                    continue
+                hx = lamps[k, 0] + (turn[0, 0] * vx + turn[1, 0] * vy + turn[2, 0]) / seen
+                hy = lamps[k, 1] + (turn[0, 1] * vx + turn[1, 1] * vy + turn[2, 1]) / seen
+                hz = lamps[k, 2] + (turn[0, 2] * vx + turn[1, 2] * vy + turn[2, 2]) / seen
+                half = max(np.sqrt(hx * hx + hy * hy + hz * hz), 1e-12)
+                gloss = lobe * max(0.0, (nx * hx + ny * hy + nz * hz) / length / half) ** power * lit
+                free = share if dark.shape[1] == 0 else share * (1.0 - dark[k, j, i])
+                for c in range(3):
+                    mirror = 0.04 * (1.0 - metallic) + color[c] * metallic
+                    matt = color[c] * (1.0 - 0.5 * metallic)
+                    out[j // samples, i // samples, c] += free * powers[k, c] * (matt * lit + mirror * gloss)
     return out

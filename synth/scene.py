@@ -9,9 +9,19 @@ import numpy as np
 
 from cad.mesh import Mesh
 from cad.part import Part
-from cad.views import Turn, Views
+from cad.views import FurtherLamp, Turn, Views
 
 Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """A far one: ``direction`` towards it, unit length, camera frame; ``power``: what it adds to a white matt surface that faces it, in
+    linear light; ``color`` sRGB in [0, 1]."""
+
+    direction: Vector
+    power: float
+    color: Vector = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,8 @@ class Scene:
 
     A point p of the part lands at ``R(quaternion) (p - pivot) + position``; ``quaternion`` is (w, x, y, z), unit length.
     ``field`` mm across the image (orthographic) or None; ``angle`` degrees across it (perspective) or None.
-    ``light`` points to the lamp, unit length. Colours are sRGB in [0, 1].
+    ``light`` points to the lamp, unit length, whose power is what ``ambient`` leaves of 1; ``lamps`` are further ones; ``shadows``:
+    whether the part casts any on itself. Colours are sRGB in [0, 1].
     """
 
     quaternion: tuple[float, float, float, float]
@@ -34,6 +45,8 @@ class Scene:
     roughness: float
     metallic: float
     background: Vector
+    lamps: tuple[Lamp, ...] = ()
+    shadows: bool = False
 
     @property
     def rotation(self) -> np.ndarray:
@@ -59,7 +72,13 @@ class Scene:
     @classmethod
     def of(cls, data: dict[str, Any]) -> Scene:
         """From what :meth:`json` gave."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        lamps = tuple(Lamp(tuple(d["direction"]), d["power"], tuple(d["color"])) for d in data.get("lamps", ()))
+        return cls(**{**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}, "lamps": lamps})
+
+
+def lamps_of(scene: Scene) -> tuple[Lamp, ...]:
+    """All of them, the one that every scene has first."""
+    return (Lamp(scene.light, 1.0 - scene.ambient), *scene.lamps)
 
 
 def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator, turn: np.ndarray | None = None) -> Scene:
@@ -73,7 +92,13 @@ def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator, turn: np.ndarra
         quaternion=_floats(turn), pivot=_floats(pivot), position=position, field=field, angle=angle,
         light=_floats(within(np.asarray(views.light.direction), views.light.spread, rng)), ambient=views.light.ambient,
         color=views.surface.color, roughness=views.surface.roughness, metallic=views.surface.metallic, background=views.background.color,
+        lamps=tuple(_lamp(further, rng) for further in views.light.lamps), shadows=views.light.shadows,
     )  # fmt: skip
+
+
+def _lamp(further: FurtherLamp, rng: np.random.Generator) -> Lamp:
+    direction = _floats(within(np.asarray(further.direction), further.spread, rng))
+    return Lamp(direction, _within(further.powers, rng), further.color)
 
 
 def _placed(views: Views, mesh: Mesh, turn: np.ndarray, rng: np.random.Generator) -> tuple[Vector, float | None, float | None]:

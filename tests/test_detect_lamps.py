@@ -17,8 +17,8 @@ from detect.terminators import with_terminators
 from pipelines.other_shading import Look, draw_other
 from synth.raycast import draw
 from synth.scene import Scene, draw_scene
+from synth.shadows import cast, lamp_frame, lost, shining
 from train.cad_form import CadForm, luminance, open_form, placement_of, read_config
-from train.cast_shadows import cast, lamp_frame, lost, shining
 from train.reflectance import normals
 from train.shading import Placement, Sheet, lit
 
@@ -90,7 +90,8 @@ def test_shadows_are_where_rays_are_stopped(form: CadForm, seed: int, perspectiv
 
 def test_a_convex_part_casts_none_on_itself() -> None:
     ball = cad.parse("part: p\nunits: mm\ndimensions: {r: 10}\nfeatures:\n  - {name: ball, add: sphere, radius: r}\n")
-    from synth.raycast import Drawable, raster
+    from synth.raster import raster
+    from synth.raycast import Drawable
     from train.shading import fill_columns
 
     item, at, fine = Drawable.of(ball.mesh()), Placement(np.eye(3), np.array([0.0, 0.0, -50.0]), 1 / 25, False), 128

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from synth.raycast import Drawable, raster
-from train.cast_shadows import cast, lost
+from synth.raster import raster
+from synth.raycast import Drawable
+from synth.shadows import cast, lost
 
 HOLLOW = 3  # columns where the part hides its own sky, by how much of it: even, and with the normal's x and y
 BACKGROUND = 3  # columns behind the part: even, and rising along x and y
@@ -79,7 +80,7 @@ def sheet(
     item: Drawable, pivot: np.ndarray, at: Placement, table: np.ndarray, hollow: np.ndarray, size: int, samples: int, lamps: np.ndarray | None = None
 ) -> Sheet:  # fmt: skip
     """``table`` (G, G, K) float32: a basis of reflectance maps; ``hollow`` (m,) each triangle's share of hidden sky; ``lamps``: those
-    whose shadows are cast, as :func:`~train.cast_shadows.cast` has them."""
+    whose shadows are cast, as :func:`~synth.shadows.cast` has them."""
     fine = size * samples
     slope, columns, cover = np.zeros((fine, fine, 2), np.float32), np.zeros((size**2, table.shape[2] + EXTRA)), np.zeros(size**2)
     near, face, w1, w2 = raster(item.corners, at.turn, at.shift(pivot), at.scale * fine, fine, at.perspective)

@@ -6,21 +6,31 @@ no bias is needed to keep a surface from shadowing itself (Wang and Molnar 1994)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from synth.raycast import span
+from synth.raster import span
 
 FINEST = 384  # texels of a map's side at most
 
 
+class Stand(NamedTuple):
+    """Where a part stands before its camera, as a Placement has it: ``turn`` (3, 3), ``position`` (3,) of its pivot, ``scale`` in image
+    widths per mm, or over the tangent before a perspective camera."""
+
+    turn: np.ndarray
+    position: np.ndarray
+    scale: float
+    perspective: bool
+
+
 def cast(
-    corners: np.ndarray, pivot: np.ndarray, at: Any, near: np.ndarray, face: np.ndarray, slope: np.ndarray, lamps: np.ndarray
+    corners: np.ndarray, pivot: np.ndarray, at: Stand | Any, near: np.ndarray, face: np.ndarray, slope: np.ndarray, lamps: np.ndarray
 ) -> np.ndarray:
     """(L, F, F) float32: what the shadows of ``lamps`` (L, 3), unit vectors in the camera's frame, take from each sample of a fine
-    grid, by the cosine to the lamp, or (L, 7) as :func:`shining` has them; 0 on surfaces that face away from it. ``at``: the Placement
+    grid, by the cosine to the lamp, or (L, 7) as :func:`shining` has them; 0 on surfaces that face away from it. ``at``: the Stand or Placement
     that ``near``, ``face`` and ``slope`` were drawn at."""
     fine = len(near)
     out = np.zeros((len(lamps), fine, fine), np.float32)
@@ -171,4 +181,4 @@ def fill_shadow(near, face, slope, frame, lobe, position, scale, perspective, ma
                 share += fx * fy
             if share > 0.0:
                 shine = nx * lobe[0] + ny * lobe[1] + nz * lobe[2]
-                out[j, i] = share * (shine if lobe[3] == 1.0 else max(shine, 0.0) ** lobe[3])
+                out[j, i] = share * (shine if lobe[3] == 1.0 else max(shine, 0.0) ** lobe[3])  # 0 ** 0 is 1

@@ -1,0 +1,89 @@
+"""The z-buffer: which triangle each ray meets first, and where on it. Back faces are culled, so closed meshes only."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+def raster(
+    corners: np.ndarray, turn: np.ndarray, shift: np.ndarray, scale: float, size: int, perspective: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nearness (grows towards the camera, linear on the image; -inf behind the part), face (-1: none) and the weights of corners 1 and
+    2, each (size, size). A part that reaches behind a perspective camera gives face[0, 0] = -2."""
+    best, face = np.empty((size, size)), np.empty((size, size), np.int32)
+    w1, w2 = np.empty((size, size)), np.empty((size, size))
+    fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2)
+    return best, face, w1, w2
+
+
+@njit(cache=True, nogil=True)
+def span(starts, across, low, high):  # pragma: no cover - compiled
+    """(low, high) of a row where a triangle's three weights, ``starts`` + ``across`` * x, are none below 0: no more than that is looked
+    at of a sliver's box. Empty where low > high."""
+    for k in range(3):
+        if across[k] > 1e-12:
+            low = max(low, (-1e-9 - starts[k]) / across[k])
+        elif across[k] < -1e-12:
+            high = min(high, (-1e-9 - starts[k]) / across[k])
+        elif starts[k] < -1e-9:
+            high = low - 1.0
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  # pragma: no cover - compiled
+    """Fills what :func:`raster` gives. In place: compiled code that calls it leaves no arrays of its own to be handed to Python, which
+    Numba 0.68 cannot do for a function whose first caller was another cached one."""
+    size = len(best)
+    x, y, near = np.empty(3), np.empty(3), np.empty(3)
+    best[:] = -np.inf
+    face[:] = -1
+    w1[:] = 0.0
+    w2[:] = 0.0
+    for f in range(len(corners)):
+        for k in range(3):
+            px, py, pz = corners[f, k, 0], corners[f, k, 1], corners[f, k, 2]
+            cam_z = turn[2, 0] * px + turn[2, 1] * py + turn[2, 2] * pz + shift[2]
+            x[k] = turn[0, 0] * px + turn[0, 1] * py + turn[0, 2] * pz + shift[0]
+            y[k] = turn[1, 0] * px + turn[1, 1] * py + turn[1, 2] * pz + shift[1]
+            near[k] = cam_z
+            if perspective:
+                if cam_z > -1e-3:
+                    face[0, 0] = -2
+                    return
+                near[k] = -1.0 / cam_z
+                x[k] *= near[k]
+                y[k] *= near[k]
+        ax, ay = 0.5 * size + scale * x[0], 0.5 * size - scale * y[0]
+        bx, by = 0.5 * size + scale * x[1], 0.5 * size - scale * y[1]
+        cx, cy = 0.5 * size + scale * x[2], 0.5 * size - scale * y[2]
+        area = (cx - ax) * (by - ay) - (bx - ax) * (cy - ay)  # y runs down: front faces are positive so
+        if area <= 1e-12:
+            continue
+        y0 = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
+        y1 = min(size - 1, int(np.floor(max(ay, by, cy) - 0.5)))
+        x0 = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
+        x1 = min(size - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
+        if x0 > x1 or y0 > y1:
+            continue
+        na, nb, nc = near[0], near[1], near[2]
+        ux, vx = (ay - cy) / area, (by - ay) / area
+        across = (ux, vx, -ux - vx)  # of the weights of b, c and a, by x
+        for j in range(y0, y1 + 1):
+            down = j + 0.5 - ay
+            u0, v0 = (cx - ax) * down / area, (ax - bx) * down / area
+            low, high = span((u0, v0, 1.0 - u0 - v0), across, x0 + 0.5 - ax, x1 + 0.5 - ax)
+            for i in range(int(np.ceil(low + ax - 0.5)), int(np.floor(high + ax - 0.5)) + 1):
+                right = i + 0.5 - ax
+                u, v = u0 + ux * right, v0 + vx * right
+                n = (1.0 - u - v) * na + u * nb + v * nc
+                if n > best[j, i]:
+                    best[j, i] = n
+                    face[j, i] = f
+                    if perspective:
+                        w1[j, i] = u * nb / n
+                        w2[j, i] = v * nc / n
+                    else:
+                        w1[j, i] = u
+                        w2[j, i] = v
