@@ -146,6 +146,42 @@ def show(dataset: Path, output: Path | None, columns: int, rows: int) -> None:
 
 
 @synth.command()
+@click.argument("part")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the picture goes.  [default: <part>-preview.png]")  # fmt: skip
+@click.option("--size", type=click.IntRange(16, 2048), default=256, metavar="PX", help="Of each square image.")
+@click.option("--defect", multiple=True, metavar="NAME", help="Show this defect, in a pose where it is seen; with --ladder several.")
+@click.option("--severity", type=float, metavar="V", help="How severe it is (mm; degrees; fractions).  [default: drawn]")
+@click.option(
+    "--ladder", type=click.IntRange(2, 24), metavar="N", help="Instead: each defect at one spot, N severities from mild to severe."
+)
+@seed_option
+def preview(
+    part: str, output: Path | None, size: int, defect: tuple[str, ...], severity: float | None, ladder: int | None, seed: int
+) -> None:  # fmt: skip
+    """One view of PART with its mask, depth, normals and sub-components; or its defects from mild to severe.
+
+    Example: synth preview notched_cap --defect short-notch
+    """
+    from synth import preview as pictures
+
+    loaded = load(part)
+    if ladder is not None:
+        if severity is not None:
+            raise InputError("--severity", "given with --ladder", wanted="one of them: a ladder has the file's range")
+        picture = pictures.ladder(loaded, steps=ladder, size=size, seed=seed, defects=list(defect) or None)
+    else:
+        if len(defect) > 1:
+            raise InputError("--defect", f"found {len(defect)} of them", wanted="one, or --ladder N")
+        if severity is not None and not defect:
+            raise InputError("--severity", "given without --defect", wanted="a defect, such as --defect bulge")
+        picture = pictures.preview(loaded, size=size, seed=seed, defect=defect[0] if defect else None, severity=severity)
+    output = output or Path(f"{loaded.name}-preview.png")
+    with whole(output) as temporary:
+        picture.save(temporary, format="PNG")
+    click.echo(f"{output}")
+
+
+@synth.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @json_option
 def verify(dataset: Path, as_json: bool) -> None:
