@@ -37,6 +37,7 @@ WORTH = 8.0  # nats that such a change must gain
 COARSEST = 64  # px at which poses are tried with a dimension out of tolerance
 FAR = 0.05  # by how much the loss of a rough comparison may exceed that of the first, for a place to be compared closely
 SPINS, TOLD = (3.0, 1.5, 0.75), 8.0  # degrees of a spin that is tried, and nats that it must gain
+ENDED = 0.02  # of a mean log-likelihood: what the ends of lamps' light must gain, beside which shadows and highlights are found anew
 ROUGH = 9.0  # degrees between the lamps that poses are compared under
 
 
@@ -228,7 +229,7 @@ class Gauge:
         """What the photograph's light and camera are like, seen from the pose that was found, and the light with it."""
         tables = with_terminators(finer(self.form.table), self.form.drawn(at, len(picture)), picture.ravel())
         told = [self._look(picture, at, table) for table in tables]
-        return min(told, key=lambda t: t[2])[:2]
+        return (told[-1] if told[-1][2] < told[0][2] - ENDED else told[0])[:2]
 
     def _look(self, picture: np.ndarray, at: Placement, ended: np.ndarray) -> tuple[Look, np.ndarray, float]:
         """As :meth:`look`, from the reflectance maps ``ended`` on, and the loss of what it leaves over."""

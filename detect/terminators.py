@@ -15,22 +15,21 @@ from train.shading import EXTRA, Sheet, lit, ridge
 
 LAMPS = 2
 PIXELS = 1500  # of the part, about, that they are told from
-WORTH = (0.15, 0.05)  # of the weighted squares left over: a lamp that explains less may be, or is, a shadow or a highlight
+WORTH = 0.05  # of the weighted squares left over: a lamp that explains less is none
 DISTINCT = 1e-6  # of a map's weighted squares: what must be left of it beside the light's own maps
 HELD = 1e-4  # the ridge of a lamp's weight
 
 
 def with_terminators(table: np.ndarray, view: Sheet, image: np.ndarray) -> list[np.ndarray]:
-    """``table`` (G, G, K) and Lambert's maps of up to LAMPS lamps that ``image`` (N,), drawn as ``view`` from a table like it, shows:
-    of those that surely are lamps, and of those too that may be shadows or highlights, where there are any."""
+    """``table`` (G, G, K), and where there may be such lamps a second one with Lambert's maps of up to LAMPS that ``image`` (N,), drawn as
+    ``view`` from a table like it, shows: what they explain may be shadows or highlights."""
     _, made, weight = lit(view, image)
     normals, inside = _facing(view, np.isfinite(image))
     columns, weight, left = view.columns[inside], weight[inside], (image - made)[inside]
-    held, found, worths = ridge(view.maps, view.columns.shape[1] - EXTRA - view.maps), [], []
+    held, found = ridge(view.maps, view.columns.shape[1] - EXTRA - view.maps), []
     for _ in range(LAMPS if len(inside) > 4 * columns.shape[1] else 0):
         lamp, shading, worth = _pursued(normals, columns, held, weight, left)
-        worths.append(worth / float(weight @ left**2))
-        if worths[-1] < min(WORTH):
+        if worth < WORTH * float(weight @ left**2):
             break
         found.append(lamp)
         columns, held = np.column_stack([columns, shading]), np.r_[held, HELD]
@@ -38,8 +37,7 @@ def with_terminators(table: np.ndarray, view: Sheet, image: np.ndarray) -> list[
         left = left - columns @ np.linalg.solve(weighed.T @ columns + np.diag(held), weighed.T @ left)
     grid = reflectance.normals(len(table))[0]
     maps = [np.clip(grid @ lamp, 0, None)[..., None].astype(np.float32) for lamp in found]
-    counts = sorted({int((np.minimum.accumulate(worths[: len(maps)]) >= least).sum()) for least in WORTH})
-    return [np.concatenate([table, *maps[:count]], 2) for count in counts]
+    return [table, np.concatenate([table, *maps], 2)] if maps else [table]
 
 
 def _pursued(

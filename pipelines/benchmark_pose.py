@@ -8,6 +8,7 @@ axis' own error counts.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def error(form: CadForm, found: np.ndarray, scene: Scene, size: int) -> float:
         side /= np.linalg.norm(side)
         up = np.cross(axis, side)
         twist = np.arctan2(up @ relative @ side - side @ relative @ up, side @ relative @ side + up @ relative @ up)
-        spun = Scene(**{**scene.json(), "quaternion": _quaternion(true @ matrix(about(axis, twist)))})
+        spun = replace(scene, quaternion=_quaternion(true @ matrix(about(axis, twist))))
         changed = np.abs(draw(form.item, spun, size)[..., 0].astype(int) - seen) > TELLING
         if not binary_opening(changed, np.ones((2, 2))).any():
             angles.append(swing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -230,7 +229,7 @@ def test_where_a_lamps_light_ends_is_followed(form: CadForm, seed: int) -> None:
     tables = with_terminators(finer(form.table), view, image)
     table = tables[-1]
     assert table.shape[2] > form.table.shape[2]
-    assert all(a.shape[2] < b.shape[2] and np.array_equal(a, b[..., : a.shape[2]]) for a, b in pairwise(tables))
+    assert len(tables) == 2 and np.array_equal(tables[0], table[..., : form.table.shape[2]])
     before, after = (np.abs(lit(v, image)[1] - image)[view.cover > 0.99].mean() for v in (view, form.drawn(at, SIZE, table=table)))
     assert after < 0.5 * before
 
