@@ -152,9 +152,10 @@ class CadDetector:
         whole, before = picture, np.zeros(picture.shape, bool)
         for _ in range(UNVEILED):
             hidden = from_outside(pooled(first.unveiled(whole, self.gauge.noise)), whole)
-            if not REACHES[0] < hidden.mean() < REACHES[1] or (hidden ^ before).mean() < REACHES[0]:
+            hidden &= hidden.mean() > REACHES[0]
+            if hidden.mean() >= REACHES[1] or (hidden ^ before).mean() <= REACHES[0]:
                 break
-            before = hidden  # it has drawn the light and the pose towards itself
+            before = hidden  # it has drawn the light and the pose towards itself, or a wrong pose was taken for it
             picture = np.where(hidden, np.nan, whole)
             pyramid = Pyramid.of(picture)
             fits = self.search(pyramid, stages, [f.at for f in fits])

@@ -63,9 +63,8 @@ def from_outside(anomaly: np.ndarray, picture: np.ndarray) -> np.ndarray:
     grown = ndimage.distance_transform_edt(~np.pad(near, wide, mode="edge")) <= 2 * thick
     filled = (ndimage.distance_transform_edt(grown) > 2 * thick)[wide:-wide, wide:-wide]
     outside = ndimage.binary_dilation(filled, iterations=close)
-    return outside & ndimage.binary_dilation(
-        outside & _alike(picture, outside, round(thick)), iterations=close + 1
-    )  # its edge is a mixture
+    alike = outside & _alike(picture, outside, round(thick))
+    return outside & ndimage.binary_dilation(alike, iterations=close + 1)  # its edge is a mixture
 
 
 def _alike(picture: np.ndarray, outside: np.ndarray, thick: int) -> np.ndarray:
