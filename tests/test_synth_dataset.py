@@ -17,7 +17,7 @@ import cad
 from cad.build import _BUILT
 from cad.files import sha256
 from synth import render as stage
-from synth.dataset import MANIFEST, SAMPLES, Dataset, Sample, find_datasets, open_dataset, verify, walk
+from synth.dataset import FORMAT, MANIFEST, SAMPLES, Dataset, Sample, find_datasets, open_dataset, verify, walk
 from synth.raycast import Drawable, draw, outline, truth
 from synth.render import render
 from synth.sampling import MASK_DEPTH, MIN_VISIBLE, Item, Recipe, draw_sample, part_of
@@ -372,8 +372,8 @@ def test_an_extra_file_does_not_keep_a_dataset_from_opening(copy: Path) -> None:
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
-    (copy / MANIFEST).write_text(json.dumps({**manifest, "format": 2}), encoding="utf-8")
-    with pytest.raises(cad.InputError, match=r"found format 2; wanted at most 1 \(use a newer formspect\)"):
+    (copy / MANIFEST).write_text(json.dumps({**manifest, "format": FORMAT + 1}), encoding="utf-8")
+    with pytest.raises(cad.InputError, match=rf"found format {FORMAT + 1}; wanted at most {FORMAT} \(use a newer formspect\)"):
         open_dataset(copy)
 
 
