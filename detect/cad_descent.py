@@ -18,6 +18,7 @@ from train.symmetry import turned_about
 
 COARSE = 32  # px, where starts are told apart
 STARTS, BATCH = 12, 4
+LOST, MORE = 2.0, 36  # times the loss that is good enough, above which so many more starts are tried
 FINALISTS, SECOND = 2, 2
 KNOWN = 64  # px at most, where turns are told apart once the light is known
 SIGMA = 0.03  # of the image's contrast: a residual below it is noise, above it counts by its size
@@ -95,13 +96,20 @@ class Search:
 
     def _starts(self, picture: Pyramid, known: Sequence[Placement], trace: list[Step] | None) -> list[Fit]:
         """All known and retrieved poses descended at COARSE px, best first; batches stop when one is good enough."""
-        retrieved = [*known, *self._retrieved(picture)]
         found: list[Fit] = []
-        for k in range(0, len(retrieved), BATCH):
-            starts = [Fit(at, np.zeros(len(self.ridge)), np.inf, 0) for at in retrieved[k : k + BATCH]]
-            found = sorted(found + self._descended(picture, starts, COARSE, 6, 0.6, trace, "retrieved"), key=lambda f: f.loss)
-            if self.enough is not None and found[0].loss <= self.enough:
-                break
+
+        def descended(retrieved: Sequence[Placement], enough: float) -> None:
+            nonlocal found
+            for k in range(0, len(retrieved), BATCH):
+                starts = [Fit(at, np.zeros(len(self.ridge)), np.inf, 0) for at in retrieved[k : k + BATCH]]
+                found = sorted(found + self._descended(picture, starts, COARSE, 6, 0.6, trace, "retrieved"), key=lambda f: f.loss)
+                if found[0].loss <= enough:
+                    break
+
+        enough = -np.inf if self.enough is None else self.enough
+        descended([*known, *self._retrieved(picture, STARTS)], enough)
+        if self.enough is not None and found[0].loss > LOST * enough:  # none of them was near
+            descended(self._retrieved(picture, STARTS + MORE)[STARTS:], LOST * enough)
         return found
 
     def _turned(self, picture: Pyramid, found: list[Fit], trace: list[Step] | None) -> list[Fit]:
@@ -163,14 +171,14 @@ class Search:
             trace.append(Step(name, size, done[0][1]))
         return [fit for fit, _ in done]
 
-    def _retrieved(self, picture: Pyramid) -> list[Placement]:
+    def _retrieved(self, picture: Pyramid, count: int) -> list[Placement]:
         form, index, reference = self.form, self.form.index, self.form.reference
         if not index.boxed:
-            return [replace(reference, turn=index.turns[k]) for k in index.nearest(picture.levels[THUMB], STARTS)]
+            return [replace(reference, turn=index.turns[k]) for k in index.nearest(picture.levels[THUMB], count)]
         size = max(picture.levels)
         whole = picture.levels[size].reshape(size, size)
         box = part_box(whole)
-        near = index.nearest(_cropped(whole, box).ravel(), STARTS)
+        near = index.nearest(_cropped(whole, box).ravel(), count)
         return [_in_box(replace(reference, turn=index.turns[k]), index.boxes[k], box, form) for k in near]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 import cad
 from cad.errors import InputError
+from detect.cad_descent import Pyramid, Search, Step
 from detect.cad_detector import CadDetector
 from detect.dimensions import Measured
 from detect.group import fused
@@ -280,3 +281,16 @@ def test_a_short_notch_is_not_turned_out_of_sight(detector: CadDetector, cap: ca
         picture = luminance(photograph.pixels)
         refined = detector.gauge(picture, Fit(true, np.zeros(1), 0.0, 64))
         assert detector._facing(picture, refined, (0.0, None, 0.0))[0] is refined
+
+
+def test_where_no_start_is_good_enough_more_are_tried(detector: CadDetector, cap: cad.Part) -> None:
+    """Three batches, and nine more where the best of them is far from what good parts are left with; what is found is no worse."""
+    drawn = draw_sample(cap, Recipe(0, 1, size=64, seed=5), "test", "good", 0)
+    picture, losses, batches = Pyramid.of(luminance(drawn.image)), [], []
+    for enough in (None, 1.0, 1e-6):
+        stages: list[Step] = []
+        fits = Search(detector.form, enough=enough)(picture, stages)
+        losses.append(fits[0].coarse)
+        batches.append(sum(s.name == "retrieved" for s in stages))
+    assert batches[0] == 3 >= batches[1] and batches[2] > 9
+    assert losses[2] <= losses[0] <= losses[1] + 1e-12
