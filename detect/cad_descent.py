@@ -96,20 +96,20 @@ class Search:
 
     def _starts(self, picture: Pyramid, known: Sequence[Placement], trace: list[Step] | None) -> list[Fit]:
         """All known and retrieved poses descended at COARSE px, best first; batches stop when one is good enough."""
-        found: list[Fit] = []
-
-        def descended(retrieved: Sequence[Placement], enough: float) -> None:
-            nonlocal found
-            for k in range(0, len(retrieved), BATCH):
-                starts = [Fit(at, np.zeros(len(self.ridge)), np.inf, 0) for at in retrieved[k : k + BATCH]]
-                found = sorted(found + self._descended(picture, starts, COARSE, 6, 0.6, trace, "retrieved"), key=lambda f: f.loss)
-                if found[0].loss <= enough:
-                    break
-
         enough = -np.inf if self.enough is None else self.enough
-        descended([*known, *self._retrieved(picture, STARTS)], enough)
+        found = self._batches(picture, [*known, *self._retrieved(picture, STARTS)], enough, trace)
         if self.enough is not None and found[0].loss > LOST * enough:  # none of them was near
-            descended(self._retrieved(picture, STARTS + MORE)[STARTS:], LOST * enough)
+            found += self._batches(picture, self._retrieved(picture, STARTS + MORE)[STARTS:], LOST * enough, trace)
+        return sorted(found, key=lambda f: f.loss)
+
+    def _batches(self, picture: Pyramid, places: Sequence[Placement], enough: float, trace: list[Step] | None) -> list[Fit]:
+        """``places`` descended at COARSE px, best first, until one's loss is ``enough``."""
+        found: list[Fit] = []
+        for k in range(0, len(places), BATCH):
+            starts = [Fit(at, np.zeros(len(self.ridge)), np.inf, 0) for at in places[k : k + BATCH]]
+            found = sorted(found + self._descended(picture, starts, COARSE, 6, 0.6, trace, "retrieved"), key=lambda f: f.loss)
+            if found[0].loss <= enough:
+                break
         return found
 
     def _turned(self, picture: Pyramid, found: list[Fit], trace: list[Step] | None) -> list[Fit]:

@@ -151,17 +151,15 @@ class Light:
     def worth(self, columns: np.ndarray, shine: np.ndarray) -> np.ndarray:
         """(C,) share of the weighted squares left over, where any shadow could fall, that each of ``columns`` (N, C) would take away by
         darkening, with ``shine`` (N, C) or without; 0 where it would brighten."""
-        pull, alone = self._beside(columns, columns)
-        alone += ridge(2)[1]
+        pull, alone = self._pull(columns), np.maximum(self._beside(columns, columns), 0) + ridge(2)[1]
         most = BRIGHT * self.level
         darker = np.clip(-pull / alone, 0, most)
         gain = 2 * darker * -pull - darker**2 * alone
         some = np.flatnonzero(shine.any(0))
         if len(some):
             columns, shine, pull, alone = columns[:, some], shine[:, some], pull[some], alone[some]
-            _, both = self._beside(columns, shine)
-            pulled, bright = self._beside(shine, shine)
-            bright += ridge(2)[1]
+            both = self._beside(columns, shine)
+            pulled, bright = self._pull(shine), np.maximum(self._beside(shine, shine), 0) + ridge(2)[1]
             share = np.clip((alone * -pulled + both * pull) / np.maximum(alone * bright - both**2, 1e-9 * alone * bright), 0, SHINE)
             darker = np.clip((-pull - both * share) / alone, 0, most)
             joint = 2 * (darker * -pull + share * -pulled) - (darker**2 * alone + 2 * darker * share * both + share**2 * bright)
@@ -169,11 +167,14 @@ class Light:
         total = float((self.weight * self.left**2)[self.hidden].sum())
         return gain / max(total, 0.2 * float(self.weight @ self.left**2), 1e-12)
 
-    def _beside(self, columns: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(C,) how ``columns`` (N, C) go with what is left over, and (C,) with ``others`` (N, C), beside all that the light can do."""
+    def _pull(self, columns: np.ndarray) -> np.ndarray:
+        """(C,) how each of ``columns`` (N, C) goes with what is left over."""
+        return (columns * self.weight[:, None]).T @ self.left
+
+    def _beside(self, columns: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """(C,) how each of ``columns`` (N, C) goes with its like of ``others`` (N, C), beside all that the light can do."""
         along, across = self.own.T @ columns, self.own.T @ others
-        alone = (columns * others * self.weight[:, None]).sum(0) - (along * np.linalg.solve(self.normal, across)).sum(0)
-        return (columns * self.weight[:, None]).T @ self.left, np.maximum(alone, 0) if columns is others else alone
+        return (columns * others * self.weight[:, None]).sum(0) - (along * np.linalg.solve(self.normal, across)).sum(0)
 
 
 def mirrored(lobes: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from cad.part import Part, load
 from detect.cad_detector import CadDetector, CadRun
 from pipelines.benchmark_cad import CASES, drawn_views
 from pipelines.benchmark_render import machine, summary
+from synth.poses import quaternion_of
 from synth.raycast import draw
 from synth.sampling import Recipe
 from synth.scene import Scene, about, matrix
@@ -45,7 +46,7 @@ def error(form: CadForm, found: np.ndarray, scene: Scene, size: int) -> float:
         side /= np.linalg.norm(side)
         up = np.cross(axis, side)
         twist = np.arctan2(up @ relative @ side - side @ relative @ up, side @ relative @ side + up @ relative @ up)
-        spun = replace(scene, quaternion=_quaternion(true @ matrix(about(axis, twist))))
+        spun = replace(scene, quaternion=tuple(map(float, quaternion_of(true @ matrix(about(axis, twist))))))
         changed = np.abs(draw(form.item, spun, size)[..., 0].astype(int) - seen) > TELLING
         if not binary_opening(changed, np.ones((2, 2))).any():
             angles.append(swing)
@@ -67,13 +68,6 @@ def pose_errors(part: Part, form: CadForm, count: int, case: str, seed: int) -> 
                 rows.append({"degrees": error(form, at.turn, scene, size), "mm": float(np.linalg.norm(off[:2])), "milliseconds": 1e3 * result.seconds})  # fmt: skip
                 advance(1)
     return rows
-
-
-def _quaternion(turn: np.ndarray) -> tuple[float, ...]:
-    from scipy.spatial.transform import Rotation
-
-    x, y, z, w = Rotation.from_matrix(turn).as_quat()
-    return float(w), float(x), float(y), float(z)
 
 
 @click.command()

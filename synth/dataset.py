@@ -41,6 +41,11 @@ class Sample:
     hidden: bool = False
 
     @property
+    def key(self) -> str:
+        """Names it within its split."""
+        return f"{self.label}_{self.index:06d}"
+
+    @property
     def image(self) -> str:
         return f"{self.split}/{self.label}/{self.index:06d}.png"
 

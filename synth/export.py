@@ -10,7 +10,6 @@ import io
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import yaml
 
 from cad.command import progress
 from cad.errors import InputError
-from cad.files import write, write_json
+from cad.files import whole_folder, write, write_json
 from synth.dataset import Dataset, Sample
 from synth.instances import View, categories, instances, outlines, run_lengths, views_of
 from synth.raycast import Drawable, truth
@@ -37,26 +36,9 @@ def export(data: Dataset, kind: str, folder: Path, *, labels: tuple[str, ...] = 
     """Writes ``data`` as one of KINDS into a new ``folder``; the number of files. Nothing half-written stays behind."""
     if kind not in KINDS:
         raise InputError("--format", f'found "{kind}"', wanted=", ".join(KINDS))
-    with new_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
         KINDS[kind](data, temporary, labels, shard)
         return sum(p.is_file() for p in temporary.rglob("*"))
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder``, which it becomes when the block ends well."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(folder, "is there already", wanted="a new or empty folder", step="choose another with -o")
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _each(data: Dataset) -> Iterator[View]:
@@ -120,12 +102,11 @@ def to_webdataset(data: Dataset, folder: Path, labels: tuple[str, ...], shard: i
         for number, start in enumerate(range(0, len(samples), shard)):
             with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
                 for sample in samples[start : start + shard]:
-                    key = f"{sample.label}_{sample.index:06d}"
                     files = {"png": (data.folder / sample.image).read_bytes(), "json": sample.line().encode()}
                     if sample.mask is not None:
                         files["mask.png"] = (data.folder / sample.mask).read_bytes()
                     for ending, content in files.items():
-                        entry = tarfile.TarInfo(f"{key}.{ending}")
+                        entry = tarfile.TarInfo(f"{sample.key}.{ending}")
                         entry.size, entry.mode = len(content), 0o644
                         tar.addfile(entry, io.BytesIO(content))
 

@@ -26,8 +26,7 @@ class View:
 
     @property
     def key(self) -> str:
-        """Names it within its split."""
-        return f"{self.sample.label}_{self.sample.index:06d}"
+        return self.sample.key
 
 
 @dataclass(frozen=True, eq=False)

@@ -155,13 +155,8 @@ def _quaternion(place: str, row: object) -> list[float]:
 
 
 def quaternion_of(turn: np.ndarray) -> np.ndarray:
-    """(4,) the unit quaternion, w not negative, whose matrix is nearest to ``turn`` (3, 3) (Bar-Itzhack 2000)."""
-    (a, b, c), (d, e, f), (g, h, i) = turn
-    symmetric = np.array([
-        [a + e + i, h - f, c - g, d - b],
-        [h - f, a - e - i, b + d, c + g],
-        [c - g, b + d, e - a - i, f + h],
-        [d - b, c + g, f + h, i - a - e],
-    ])  # fmt: skip
-    four = np.linalg.eigh(symmetric)[1][:, -1]
-    return four if four[0] >= 0 else -four
+    """(4,) the unit quaternion, w not negative, of a rotation matrix (3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(turn).as_quat(canonical=True)
+    return np.array([w, x, y, z])

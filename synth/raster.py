@@ -87,3 +87,15 @@ def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  
                     else:
                         w1[j, i] = u
                         w2[j, i] = v
+
+
+@njit(inline="always")
+def interpolated(normals, face, w1, w2):  # pragma: no cover - compiled
+    """The normal (x, y, z) within a triangle of ``normals`` (m, 3, 3), by the weights of its corners 1 and 2; not of unit length. Written
+    into each caller, so that it is compiled with that one's flags."""
+    w0 = 1.0 - w1 - w2
+    return (
+        w0 * normals[face, 0, 0] + w1 * normals[face, 1, 0] + w2 * normals[face, 2, 0],
+        w0 * normals[face, 0, 1] + w1 * normals[face, 1, 1] + w2 * normals[face, 2, 1],
+        w0 * normals[face, 0, 2] + w1 * normals[face, 1, 2] + w2 * normals[face, 2, 2],
+    )

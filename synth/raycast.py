@@ -12,9 +12,9 @@ from numba import njit
 
 from cad.errors import InputError
 from cad.mesh import Mesh
-from synth.raster import raster
-from synth.scene import Lamp, Scene, lamps_of
-from synth.shadows import Stand, cast, shining
+from synth.raster import interpolated, raster
+from synth.scene import Lamp, Scene, lamps_of, placement_of
+from synth.shadows import cast, shining
 
 WELD = 1e-7  # of a part's diagonal: vertices nearer than this share their normals
 
@@ -72,12 +72,10 @@ def _shadowed(
     """(L, F, F) float32: the share of each ray's place that lies in the shadow of each lamp."""
     normals = np.zeros((*face.shape, 2), np.float32)
     fill_slopes(face, b1, b2, item.normals, scene.rotation, normals)
-    perspective = scene.angle is not None
-    scale = 1 / (2 * np.tan(np.radians(scene.angle) / 2)) if perspective else 1 / scene.field
-    at = Stand(scene.rotation, np.asarray(scene.position), scale, perspective)
+    pivot = np.asarray(scene.pivot)
     directions = np.array([lamp.direction for lamp in lamps])
     rows = shining(directions, directions, np.zeros(len(lamps)))  # to the power of 0: the shadow alone
-    return cast(item.corners, np.asarray(scene.pivot), at, near, face, normals, rows)
+    return cast(item.corners, pivot, placement_of(scene, pivot), near, face, normals, rows)
 
 
 def truth(item: Drawable, scene: Scene, size: int) -> Truth:
@@ -156,11 +154,7 @@ def fill_slopes(face, b1, b2, normals, turn, out):  # pragma: no cover - compile
             f = face[j, i]
             if f < 0:
                 continue
-            a, b = b1[j, i], b2[j, i]
-            w = 1.0 - a - b
-            x = w * normals[f, 0, 0] + a * normals[f, 1, 0] + b * normals[f, 2, 0]
-            y = w * normals[f, 0, 1] + a * normals[f, 1, 1] + b * normals[f, 2, 1]
-            z = w * normals[f, 0, 2] + a * normals[f, 1, 2] + b * normals[f, 2, 2]
+            x, y, z = interpolated(normals, f, b1[j, i], b2[j, i])
             unit = 1.0 / max(np.sqrt(x * x + y * y + z * z), 1e-12)
             out[j, i, 0] = unit * (turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z)
             out[j, i, 1] = unit * (turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z)
@@ -183,11 +177,7 @@ def _shaded(
                 for c in range(3):
                     out[j // samples, i // samples, c] += share * back[c]
                 continue
-            a, b = b1[j, i], b2[j, i]
-            w = 1.0 - a - b
-            nx = w * normals[f, 0, 0] + a * normals[f, 1, 0] + b * normals[f, 2, 0]
-            ny = w * normals[f, 0, 1] + a * normals[f, 1, 1] + b * normals[f, 2, 1]
-            nz = w * normals[f, 0, 2] + a * normals[f, 1, 2] + b * normals[f, 2, 2]
+            nx, ny, nz = interpolated(normals, f, b1[j, i], b2[j, i])
             length = max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-12)
             vx = -slope * (2.0 * (i + 0.5) / (size * samples) - 1.0)
             vy = slope * (2.0 * (j + 0.5) / (size * samples) - 1.0)

@@ -76,6 +76,31 @@ class Scene:
         return cls(**{**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}, "lamps": lamps})
 
 
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a part stands before a camera. A point p lands at ``turn (p - pivot) + position``, mm, in the camera's frame (x right, y up,
+    looking along -Z); ``scale``: image widths per mm (orthographic), or over the tangent, 1 / (2 tan(angle / 2)), in ``perspective``."""
+
+    turn: np.ndarray
+    position: np.ndarray
+    scale: float
+    perspective: bool
+
+    def shift(self, pivot: np.ndarray) -> np.ndarray:
+        return self.position - self.turn @ pivot
+
+    def mm_per_pixel(self, size: int) -> float:
+        """At the depth of the pivot."""
+        return (-self.position[2] if self.perspective else 1.0) / (self.scale * size)
+
+
+def placement_of(scene: Scene, pivot: np.ndarray) -> Placement:
+    """Where a scene has the part, for another ``pivot`` (3,) than its own."""
+    scale = 1 / scene.field if scene.field is not None else 1 / (2 * np.tan(np.radians(scene.angle) / 2))
+    position = np.asarray(scene.position) + scene.rotation @ (pivot - np.asarray(scene.pivot))
+    return Placement(scene.rotation, position, scale, scene.field is None)
+
+
 def lamps_of(scene: Scene) -> tuple[Lamp, ...]:
     """All of them, the one that every scene has first."""
     return (Lamp(scene.light, 1.0 - scene.ambient), *scene.lamps)

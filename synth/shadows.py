@@ -6,31 +6,20 @@ no bias is needed to keep a surface from shadowing itself (Wang and Molnar 1994)
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import njit
 
 from synth.raster import span
+from synth.scene import Placement
 
 FINEST = 384  # texels of a map's side at most
 
 
-class Stand(NamedTuple):
-    """Where a part stands before its camera, as a Placement has it: ``turn`` (3, 3), ``position`` (3,) of its pivot, ``scale`` in image
-    widths per mm, or over the tangent before a perspective camera."""
-
-    turn: np.ndarray
-    position: np.ndarray
-    scale: float
-    perspective: bool
-
-
 def cast(
-    corners: np.ndarray, pivot: np.ndarray, at: Stand | Any, near: np.ndarray, face: np.ndarray, slope: np.ndarray, lamps: np.ndarray
+    corners: np.ndarray, pivot: np.ndarray, at: Placement, near: np.ndarray, face: np.ndarray, slope: np.ndarray, lamps: np.ndarray
 ) -> np.ndarray:
     """(L, F, F) float32: what the shadows of ``lamps`` (L, 3), unit vectors in the camera's frame, take from each sample of a fine
-    grid, by the cosine to the lamp, or (L, 7) as :func:`shining` has them; 0 on surfaces that face away from it. ``at``: the Stand or Placement
+    grid, by the cosine to the lamp, or (L, 7) as :func:`shining` has them; 0 on surfaces that face away from it. ``at``: the Placement
     that ``near``, ``face`` and ``slope`` were drawn at."""
     fine = len(near)
     out = np.zeros((len(lamps), fine, fine), np.float32)

@@ -28,7 +28,7 @@ from cad.part import Part, parse
 from cad.views import Camera
 from synth.raycast import Drawable, linear
 from synth.sampling import Recipe, draw_sample
-from synth.scene import Scene
+from synth.scene import Placement, Scene, placement_of
 from train import runs
 from train.images import LUMA
 from train.lens import Lens
@@ -36,7 +36,7 @@ from train.pose_index import PoseIndex, build_index
 from train.reflectance import basis
 from train.residual_noise import ResidualNoise, hollows, kinds
 from train.runs import is_done, remove_run
-from train.shading import Placement, Sheet, lit, sheet
+from train.shading import Sheet, lit, sheet
 from train.symmetry import Symmetries, measured
 
 FORMAT, LENS = 2, "lens.json"
@@ -131,13 +131,6 @@ def placed_elsewhere(part: Part) -> bool:
 def luminance(images: np.ndarray) -> np.ndarray:
     """(..., H, W, 3) uint8 sRGB -> (..., H, W) float64 linear light in [0, 1]."""
     return linear(images / 255.0) @ np.array(LUMA)
-
-
-def placement_of(scene: Scene, pivot: np.ndarray) -> Placement:
-    """Where a scene has the part, for another ``pivot`` (3,) than its own."""
-    scale = 1 / scene.field if scene.field is not None else 1 / (2 * np.tan(np.radians(scene.angle) / 2))
-    position = np.asarray(scene.position) + scene.rotation @ (pivot - np.asarray(scene.pivot))
-    return Placement(scene.rotation, position, scale, scene.field is None)
 
 
 def seen_through(part: Part, lens: Lens | None) -> Part:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from synth.raster import raster
+from synth.raster import interpolated, raster
 from synth.raycast import Drawable
+from synth.scene import Placement
 from synth.shadows import cast, lost
 
 HOLLOW = 3  # columns where the part hides its own sky, by how much of it: even, and with the normal's x and y
@@ -21,24 +22,6 @@ TRUSTED, LIKELIER = 0.9, 0.1  # shares of a background: of a plane that is taken
 QUIET = 0.001  # of linear light: a background's residuals this small are noise
 FULL = 0.97  # of linear light: a pixel this bright is saturated
 BLOCK = 4  # pixels that normal equations are summed over at once
-
-
-@dataclass(frozen=True, eq=False)
-class Placement:
-    """Where a part stands before a camera. A point p lands at ``turn (p - pivot) + position``, mm, in the camera's frame (x right, y up,
-    looking along -Z); ``scale``: image widths per mm (orthographic), or over the tangent, 1 / (2 tan(angle / 2)), in ``perspective``."""
-
-    turn: np.ndarray
-    position: np.ndarray
-    scale: float
-    perspective: bool
-
-    def shift(self, pivot: np.ndarray) -> np.ndarray:
-        return self.position - self.turn @ pivot
-
-    def mm_per_pixel(self, size: int) -> float:
-        """At the depth of the pivot."""
-        return (-self.position[2] if self.perspective else 1.0) / (self.scale * size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +91,7 @@ def fill_columns(face, w1, w2, normals, turn, table, hollow, size, samples, slop
             f = face[j, i]
             if f < 0:
                 continue
-            b, c = w1[j, i], w2[j, i]
-            a = 1.0 - b - c
-            x = a * normals[f, 0, 0] + b * normals[f, 1, 0] + c * normals[f, 2, 0]
-            y = a * normals[f, 0, 1] + b * normals[f, 1, 1] + c * normals[f, 2, 1]
-            z = a * normals[f, 0, 2] + b * normals[f, 1, 2] + c * normals[f, 2, 2]
+            x, y, z = interpolated(normals, f, w1[j, i], w2[j, i])
             cx = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z
             cy = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z
             cz = max(turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z, 0.0)
