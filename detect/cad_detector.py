@@ -20,7 +20,7 @@ from detect.evidence import evidence, from_outside, misfit, named_regions, poole
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
 from detect.look import despeckled
 from detect.photographs import Photograph
-from synth.raycast import srgb
+from synth.color import srgb
 from synth.scene import about, matrix
 from train.cad_form import LENS, CadForm, luminance, thinned
 from train.lens import Lens

@@ -21,7 +21,7 @@ from detect.lamps import NONE, Lamps, mirrored, taken
 from detect.least_squares import SPREAD, Problem, held_now
 from detect.look import FINE, Look, blur_of, finer, grain, with_lobes
 from detect.terminators import with_terminators
-from synth.raycast import Drawable
+from synth.drawable import Drawable
 from train.cad_form import SAMPLES, CadForm
 from train.residual_noise import ResidualNoise, kinds
 from train.shading import FULL, Placement, Sheet, lit, narrowed

@@ -8,7 +8,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from synth.raycast import Drawable, truth
+from synth.drawable import Drawable
+from synth.raycast import truth
 from train.runs import Run, thumbnails
 
 

@@ -13,7 +13,7 @@ from detect.cad_descent import Step
 from detect.cad_detector import CadDetector
 from detect.opening import AnyDetector
 from detect.photographs import Photograph
-from synth.raycast import srgb
+from synth.color import srgb
 from train.cad_form import luminance
 from train.shading import Placement, lit
 

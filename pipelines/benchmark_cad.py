@@ -24,7 +24,8 @@ from detect.opening import open_detector
 from detect.photographs import Photograph
 from pipelines.benchmark_render import machine, summary
 from pipelines.other_shading import Look, draw_other, tilted
-from synth.raycast import Drawable, draw
+from synth.drawable import Drawable
+from synth.raycast import draw
 from synth.sampling import Drawn, Paint, Recipe, draw_sample
 from synth.scene import Scene
 from train.cad_form import fit_form, wanted_of

@@ -16,7 +16,8 @@ import click
 
 from cad.files import write
 from cad.part import load
-from synth.raycast import Drawable, draw, outline
+from synth.drawable import Drawable
+from synth.raycast import draw, outline
 from synth.render import render
 from synth.sampling import Recipe
 from synth.scene import draw_scene

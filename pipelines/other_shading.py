@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from synth.drawable import Drawable
 from synth.raster import raster
-from synth.raycast import Drawable
 from synth.scene import Scene, within
 
 SAMPLES = 3

@@ -21,8 +21,9 @@ from cad.command import progress
 from cad.errors import InputError
 from cad.files import whole_folder, write, write_json
 from synth.dataset import Dataset, Sample
+from synth.drawable import Drawable
 from synth.instances import View, categories, instances, outlines, run_lengths, views_of
-from synth.raycast import Drawable, truth
+from synth.raycast import truth
 from synth.render import png
 from synth.sampling import part_of
 from synth.scene import Scene

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cad.errors import InputError
 from synth.dataset import Dataset, Sample
-from synth.raycast import Truth
+from synth.drawable import Truth
 from synth.sampling import Recipe, draw_sample, part_of
 
 LABELS = ("defects", "part", "features")

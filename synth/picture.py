@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from cad.part import Part
 from synth.dataset import Dataset
-from synth.raycast import Drawable, draw, truth
+from synth.drawable import Drawable
+from synth.raycast import draw, truth
 from synth.scene import Scene, about, product
 
 SIDES = ((35.0, -60.0), (160.0, -60.0), (35.0, -150.0), (0.0, 0.0))  # degrees: spin about z, then tilt about x

@@ -9,8 +9,9 @@ from cad.errors import InputError
 from cad.mesh import Mesh
 from cad.part import Part
 from synth.dataset import magnitude
+from synth.drawable import Drawable, Truth
 from synth.picture import feature_colors, outlined
-from synth.raycast import Drawable, Truth, draw, outline, truth
+from synth.raycast import draw, outline, truth
 from synth.sampling import MASK_DEPTH, difference
 from synth.scene import Scene, draw_scene
 

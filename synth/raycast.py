@@ -5,47 +5,15 @@ Closed meshes only (back faces are culled). Truth buffers sample the pixel's mid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numba import njit
 
 from cad.errors import InputError
-from cad.mesh import Mesh
+from synth.color import linear, srgb8
+from synth.drawable import Drawable, Truth
 from synth.raster import interpolated, raster
 from synth.scene import Lamp, Scene, lamps_of, placement_of
 from synth.shadows import cast, shining
-
-WELD = 1e-7  # of a part's diagonal: vertices nearer than this share their normals
-
-
-@dataclass(frozen=True, eq=False)
-class Drawable:
-    """A mesh made ready for drawing many times: ``corners`` (m, 3, 3), ``normals`` (m, 3, 3) smooth within creases, ``feature`` (m,)."""
-
-    corners: np.ndarray
-    normals: np.ndarray
-    feature: np.ndarray
-
-    @classmethod
-    def of(cls, mesh: Mesh, crease: float = 30.0) -> Drawable:
-        # solids that only just touch leave two rings of vertices 1e-15 mm apart: one, to the eye
-        places, joined = np.unique(np.round(mesh.vertices / (WELD * mesh.diagonal)).astype(np.int64), axis=0, return_inverse=True)
-        faces = joined.reshape(-1)[mesh.faces].astype(np.int32)
-        order = np.argsort(faces.ravel(), kind="stable")
-        start = np.searchsorted(faces.ravel()[order], np.arange(len(places) + 1))
-        normals = _corner_normals(faces, order // 3, start, mesh.face_normals, mesh.face_vectors, np.cos(np.radians(crease)))
-        return cls(mesh.triangles, normals, mesh.feature.astype(np.int32))
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """Per pixel, at its middle: ``depth`` (H, W) float32 mm along the view, inf behind the part; ``feature`` (H, W) uint8, 0
-    behind it; ``normal`` (H, W, 3) float32 in the camera frame, zero behind it."""
-
-    depth: np.ndarray
-    feature: np.ndarray
-    normal: np.ndarray
 
 
 def draw(item: Drawable, scene: Scene, size: int, *, samples: int = 2) -> np.ndarray:
@@ -63,7 +31,7 @@ def draw(item: Drawable, scene: Scene, size: int, *, samples: int = 2) -> np.nda
     light = _shaded(
         face, b1, b2, item.normals, size, samples, towards, powers, dark, turn, scene.ambient, color, scene.roughness, scene.metallic, back, slope
     )  # fmt: skip
-    return np.rint(255 * srgb(light)).astype(np.uint8)
+    return srgb8(light)
 
 
 def _shadowed(
@@ -103,17 +71,6 @@ def _depth_and_ids(item: Drawable, scene: Scene, near: np.ndarray, face: np.ndar
     return depth, np.where(hit, item.feature[face], 0).astype(np.uint8)
 
 
-def linear(color: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] -> linear light (IEC 61966-2-1)."""
-    return np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-
-
-def srgb(light: np.ndarray) -> np.ndarray:
-    """Linear light, clipped to [0, 1], -> sRGB (IEC 61966-2-1)."""
-    light = np.clip(light, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-
-
 def _visible(item: Drawable, scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     perspective = scene.angle is not None
     scale = size / (2 * np.tan(np.radians(scene.angle) / 2)) if perspective else size / scene.field
@@ -123,27 +80,6 @@ def _visible(item: Drawable, scene: Scene, size: int) -> tuple[np.ndarray, np.nd
     if perspective and face[0, 0] == -2:
         raise InputError("camera", "the part reaches behind the camera", wanted="a smaller fill or a narrower angle")
     return near, face, w1, w2
-
-
-@njit(cache=True)
-def _corner_normals(faces, around, start, unit, area, crease):  # pragma: no cover - compiled
-    out = np.empty((len(faces), 3, 3))
-    for f in range(len(faces)):
-        for k in range(3):
-            x = y = z = 0.0
-            v = faces[f, k]
-            for i in range(start[v], start[v + 1]):
-                g = around[i]
-                if unit[f, 0] * unit[g, 0] + unit[f, 1] * unit[g, 1] + unit[f, 2] * unit[g, 2] > crease:
-                    x += area[g, 0]
-                    y += area[g, 1]
-                    z += area[g, 2]
-            length = np.sqrt(x * x + y * y + z * z)
-            if length > 1e-12:
-                out[f, k, 0], out[f, k, 1], out[f, k, 2] = x / length, y / length, z / length
-            else:
-                out[f, k] = unit[f]
-    return out
 
 
 @njit(cache=True, nogil=True)

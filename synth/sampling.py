@@ -15,8 +15,9 @@ from cad.errors import InputError, nearest
 from cad.mesh import Mesh
 from cad.part import Part, parse
 from synth.dataset import Sample
+from synth.drawable import Drawable, Truth
 from synth.poses import KINDS, turn_of
-from synth.raycast import Drawable, Truth, draw, outline, truth
+from synth.raycast import draw, outline, truth
 from synth.scene import Scene, draw_scene
 
 ITEM_VIEWS = 16  # this many neighbouring samples show one drawn item: building it costs more than a view of it

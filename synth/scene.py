@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,18 @@ import numpy as np
 from cad.mesh import Mesh
 from cad.part import Part
 from cad.views import FurtherLamp, Turn, Views
-
-Vector = tuple[float, float, float]
+from synth.surroundings import Backdrop, Dust, Lens, Sensor, Sky, Vector
 
 
 @dataclass(frozen=True)
 class Lamp:
     """A far one: ``direction`` towards it, unit length, camera frame; ``power``: what it adds to a white matt surface that faces it, in
-    linear light; ``color`` sRGB in [0, 1]."""
+    linear light; ``color`` sRGB in [0, 1]; ``size``: degrees, half the angle that its disc fills (the sun's is 0.27), 0 for a point."""
 
     direction: Vector
     power: float
     color: Vector = (1.0, 1.0, 1.0)
+    size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Scene:
 
     A point p of the part lands at ``R(quaternion) (p - pivot) + position``; ``quaternion`` is (w, x, y, z), unit length.
     ``field`` mm across the image (orthographic) or None; ``angle`` degrees across it (perspective) or None.
-    ``light`` points to the lamp, unit length, whose power is what ``ambient`` leaves of 1; ``lamps`` are further ones; ``shadows``:
-    whether the part casts any on itself. Colours are sRGB in [0, 1].
+    ``light`` points to the lamp, unit length, whose power is what ``ambient`` leaves of 1, in ``light_color`` and of ``light_size`` as a
+    Lamp has them; ``lamps`` are further ones; ``shadows``: whether the part casts any on itself. ``occlusion``: directions of the sky
+    that are asked whether the part hides them from itself (0: none does). Colours are sRGB in [0, 1]. ``sky`` None: the same
+    from all sides; ``backdrop`` None: ``background`` all over; no ``lens``, ``dust`` or ``sensor``: a pinhole, and what it shows in sRGB.
     """
 
     quaternion: tuple[float, float, float, float]
@@ -47,6 +49,14 @@ class Scene:
     background: Vector
     lamps: tuple[Lamp, ...] = ()
     shadows: bool = False
+    light_color: Vector = (1.0, 1.0, 1.0)
+    light_size: float = 0.0
+    occlusion: int = 0
+    sky: Sky | None = None
+    lens: Lens | None = None
+    backdrop: Backdrop | None = None
+    dust: Dust | None = None
+    sensor: Sensor | None = None
 
     @property
     def rotation(self) -> np.ndarray:
@@ -67,13 +77,29 @@ class Scene:
         return size / self.field if self.field is not None else size / (2 * np.tan(np.radians(self.angle) / 2) * -self.position[2])
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Its fields, as JSON has them; surroundings that it has none of are left out."""
+        data = {k: v for k, v in vars(self).items() if v is not None or k in ("field", "angle")}
+        data |= {name: vars(data[name]) for name in SURROUNDINGS if name in data}
+        return {**data, "lamps": [vars(lamp) for lamp in self.lamps]}
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Scene:
         """From what :meth:`json` gave."""
-        lamps = tuple(Lamp(tuple(d["direction"]), d["power"], tuple(d["color"])) for d in data.get("lamps", ()))
-        return cls(**{**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}, "lamps": lamps})
+        made = {name: kind(**_tuples(data[name])) for name, kind in SURROUNDINGS.items() if name in data}
+        lamps = tuple(Lamp(**_tuples(lamp)) for lamp in data.get("lamps", ()))
+        return cls(**{**_tuples(data), **made, "lamps": lamps})
+
+
+SURROUNDINGS = {"sky": Sky, "lens": Lens, "backdrop": Backdrop, "dust": Dust, "sensor": Sensor}
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """Lists, and lists within them, as the frozen tuples that JSON made them from."""
+    return {k: _tuple(v) for k, v in data.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +129,7 @@ def placement_of(scene: Scene, pivot: np.ndarray) -> Placement:
 
 def lamps_of(scene: Scene) -> tuple[Lamp, ...]:
     """All of them, the one that every scene has first."""
-    return (Lamp(scene.light, 1.0 - scene.ambient), *scene.lamps)
+    return (Lamp(scene.light, 1.0 - scene.ambient, scene.light_color, scene.light_size), *scene.lamps)
 
 
 def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator, turn: np.ndarray | None = None) -> Scene:

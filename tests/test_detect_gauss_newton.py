@@ -12,7 +12,8 @@ import cad
 from detect.cad_descent import Fit, Pyramid, Search, foreground, part_box
 from detect.gauss_newton import fill_jacobian, turned
 from detect.opening import open_detector
-from synth.raycast import Drawable, draw
+from synth.drawable import Drawable
+from synth.raycast import draw
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Scene, matrix, random_rotation
 from train.cad_form import CadForm, build_form, luminance, placement_of

@@ -89,8 +89,8 @@ def test_shadows_are_where_rays_are_stopped(form: CadForm, seed: int, perspectiv
 
 def test_a_convex_part_casts_none_on_itself() -> None:
     ball = cad.parse("part: p\nunits: mm\ndimensions: {r: 10}\nfeatures:\n  - {name: ball, add: sphere, radius: r}\n")
+    from synth.drawable import Drawable
     from synth.raster import raster
-    from synth.raycast import Drawable
     from train.shading import fill_columns
 
     item, at, fine = Drawable.of(ball.mesh()), Placement(np.eye(3), np.array([0.0, 0.0, -50.0]), 1 / 25, False), 128

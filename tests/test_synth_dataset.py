@@ -18,7 +18,8 @@ from cad.build import _BUILT
 from cad.files import sha256
 from synth import render as stage
 from synth.dataset import FORMAT, MANIFEST, SAMPLES, Dataset, Sample, find_datasets, open_dataset, verify, walk
-from synth.raycast import Drawable, draw, outline, truth
+from synth.drawable import Drawable
+from synth.raycast import draw, outline, truth
 from synth.render import render
 from synth.sampling import MASK_DEPTH, MIN_VISIBLE, Item, Recipe, draw_sample, part_of
 from synth.scene import Scene

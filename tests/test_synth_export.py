@@ -22,9 +22,10 @@ from scipy import ndimage
 import cad
 from cad.errors import InputError
 from synth.dataset import Dataset, open_dataset, walk
+from synth.drawable import Drawable
 from synth.export import KINDS, _bop_info, export, pinhole
 from synth.instances import categories, instances, outlines, run_lengths, views_of
-from synth.raycast import Drawable, truth
+from synth.raycast import truth
 from synth.render import render
 from synth.sampling import Recipe
 from synth.scene import Scene

@@ -11,7 +11,9 @@ import pytest
 
 import cad
 from cad.errors import InputError
-from synth.raycast import Drawable, draw, linear, truth
+from synth.color import linear
+from synth.drawable import Drawable
+from synth.raycast import draw, truth
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Lamp, Scene, draw_scene, lamps_of
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 import cad
 from cad.errors import InputError
+from synth.drawable import Drawable
 from synth.preview import TITLE, _mask, _rising, _telling, ladder, nearness, preview
-from synth.raycast import Drawable, draw, truth
+from synth.raycast import draw, truth
 from synth.scene import draw_scene
 
 

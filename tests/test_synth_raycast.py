@@ -11,7 +11,9 @@ import pytest
 import cad
 from cad.mesh import Mesh
 from cad.solids import SOLIDS
-from synth.raycast import Drawable, draw, linear, outline, srgb, truth
+from synth.color import linear, srgb
+from synth.drawable import Drawable
+from synth.raycast import draw, outline, truth
 from synth.scene import Scene, about, draw_scene, matrix, product, random_rotation
 
 AHEAD = Scene((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, -50.0), 20.0, None, (0.0, 0.0, 1.0), 0.3, (0.7, 0.6, 0.5), 1.0, 0.0, (0.1, 0.2, 0.3))  # fmt: skip

@@ -225,5 +225,5 @@ def test_a_scene_survives_json(name: str, rng: np.random.Generator) -> None:
 
 
 def test_a_scene_with_an_unknown_field_is_refused() -> None:
-    with pytest.raises(TypeError, match="lens"):
-        Scene.of({**SCENE.json(), "lens": 50})
+    with pytest.raises(TypeError, match="bellows"):
+        Scene.of({**SCENE.json(), "bellows": 50})

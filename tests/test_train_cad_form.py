@@ -54,7 +54,7 @@ def test_hidden_sky(form: CadForm) -> None:
     assert by_name["crown"] < 0.02 and by_name["skirt"] < 0.02
     assert by_name["cavity"] > 0.5
     box = cad.part.parse(CUBE).mesh()
-    from synth.raycast import Drawable
+    from synth.drawable import Drawable
 
     np.testing.assert_allclose(hollows(Drawable.of(box), box.bounds.mean(0), box.diagonal), 0, atol=0.01)  # a map of 192 px
 

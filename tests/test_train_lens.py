@@ -16,7 +16,8 @@ import cad
 from cad.errors import InputError
 from detect.cad_detector import CadDetector, CadRun
 from detect.photographs import read
-from synth.raycast import Drawable, draw
+from synth.drawable import Drawable
+from synth.raycast import draw
 from synth.scene import Scene, draw_scene
 from train.cad_form import build_form, open_form, placement_of, read_config, save_form, wanted_of
 from train.lens import Lens, read_lens

@@ -26,7 +26,8 @@ from cad.files import fingerprint, read_json, whole, write, write_json
 from cad.mesh import Mesh
 from cad.part import Part, parse
 from cad.views import Camera
-from synth.raycast import Drawable, linear
+from synth.color import linear
+from synth.drawable import Drawable
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Placement, Scene, placement_of
 from train import runs

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cad.part import Part
+from synth.drawable import Drawable
 from synth.poses import rotations
-from synth.raycast import Drawable
 from synth.scene import matrix
 from train.shading import Placement, sheet
 

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from scipy.optimize import nnls
 
+from synth.drawable import Drawable
 from synth.raster import raster
-from synth.raycast import Drawable
 from train.shading import HOLLOW, Sheet
 
 KINDS = ("floor", "brightness", "edge", "outline", "near edge", "curved light", "hollow")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from synth.drawable import Drawable
 from synth.raster import interpolated, raster
-from synth.raycast import Drawable
 from synth.scene import Placement
 from synth.shadows import cast, lost
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from cad.mesh import Mesh
-from synth.raycast import Drawable
+from synth.drawable import Drawable
 from synth.scene import about, matrix, random_rotation
 from train.pose_index import PoseIndex, box_of
 from train.shading import Placement, lit, sheet
