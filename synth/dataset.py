@@ -4,14 +4,17 @@ train/good/000000.png   test/good/...   test/<defect>/...   ground_truth/<defect
 samples.jsonl           a line a sample: file, scene, dimensions, defect, seed
 part.yaml               the part file, as it was
 truth/<split>/<class>/000000.npz   depth, normal, feature (when asked)
+shards/<split>-000000.tar   in place of those files, when asked: WebDataset, a sample's files beside each other; shards.json says where
 manifest.json           format, part, recipe, versions, {file: sha256}; written last, so its presence means complete
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,8 @@ from cad.errors import InputError
 from cad.files import read_json, sha256
 from cad.part import Part, parse
 
-FORMAT = 2
-MANIFEST, SAMPLES, PART = "manifest.json", "samples.jsonl", "part.yaml"
+FORMAT = 3
+MANIFEST, SAMPLES, PART, SHARDS = "manifest.json", "samples.jsonl", "part.yaml", "shards.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Sample:
     @property
     def mask(self) -> str | None:
         return None if self.label == "good" else f"ground_truth/{self.label}/{self.index:06d}_mask.png"
+
+    @property
+    def truth(self) -> str:
+        return f"truth/{self.split}/{self.label}/{self.index:06d}.npz"
 
     @property
     def magnitude(self) -> float:
@@ -102,14 +109,48 @@ class Dataset:
         """(n, size, size, 3) uint8 sRGB. Raises InputError for a file that is missing or does not decode."""
         out = np.empty((len(samples), self.size, self.size, 3), np.uint8)
         for row, sample in zip(out, samples, strict=True):
-            row[:] = _pixels(self.folder / sample.image, "RGB")
+            row[:] = self._pixels(sample.image, "RGB")
         return out
 
     def mask(self, sample: Sample) -> np.ndarray:
         """(size, size) bool; all False for a good one."""
         if sample.mask is None:
             return np.zeros((self.size, self.size), bool)
-        return _pixels(self.folder / sample.mask, "L") > 127
+        return self._pixels(sample.mask, "L") > 127
+
+    def read(self, name: str) -> bytes:
+        """The content of a sample's file (its ``image``, ``mask`` or ``truth``), loose or in a shard. Raises InputError where it is missing."""
+        tar, offset, size = self._places.get(name, (name, 0, -1))
+        try:
+            with (self.folder / tar).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except OSError:
+            raise InputError(self.folder / name, "missing", step=f"synth verify {self.folder} lists what differs") from None
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, int, int]]:
+        """The shard, offset and length of each file that lies in one."""
+        if not (self.folder / SHARDS).exists():
+            return {}
+        inside = {
+            (tar.split("/")[1].rsplit("-", 1)[0], name): (tar, *place)
+            for tar, files in read_json(self.folder / SHARDS, "an index of shards").items()
+            for name, place in files.items()
+        }
+        return {
+            name: inside[s.split, member]
+            for s in self.samples
+            for name, member in ((s.image, f"{s.key}.png"), (s.mask, f"{s.key}.mask.png"), (s.truth, f"{s.key}.truth.npz"))
+            if (s.split, member) in inside
+        }
+
+    def _pixels(self, name: str, mode: str) -> np.ndarray:
+        try:
+            with Image.open(io.BytesIO(self.read(name))) as image:
+                return np.asarray(image.convert(mode))
+        except OSError as error:
+            raise InputError(self.folder / name, f"does not decode: {error}", wanted="a PNG") from None
 
 
 def open_dataset(folder: str | Path, *, check: bool = True) -> Dataset:
@@ -165,13 +206,3 @@ def walk(folder: Path) -> Iterator[str]:
 def find_datasets(root: Path) -> list[Path]:
     """The complete datasets directly below ``root``, newest last."""
     return sorted((p.parent for p in root.glob(f"*/{MANIFEST}")), key=lambda p: (p / MANIFEST).stat().st_mtime)
-
-
-def _pixels(path: Path, mode: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
-    except FileNotFoundError:
-        raise InputError(path, "missing", step=f"synth verify {path.parents[2]} lists what differs") from None
-    except OSError as error:
-        raise InputError(path, f"does not decode: {error}", wanted="a PNG") from None

@@ -6,9 +6,6 @@ toolkit's scene files. WebDataset: POSIX tar shards, a sample's files beside eac
 
 from __future__ import annotations
 
-import io
-import shutil
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +21,9 @@ from synth.dataset import Dataset, Sample
 from synth.drawable import Drawable
 from synth.instances import View, categories, instances, outlines, run_lengths, views_of
 from synth.raycast import truth
-from synth.render import png
 from synth.sampling import part_of
 from synth.scene import Scene
+from synth.store import png, tar
 
 SHARD = 1000  # samples a tar
 DEPTH_UNITS = (0.01, 0.1, 1.0)  # mm a step of BOP's 16-bit depth: the finest that reaches far enough
@@ -51,7 +48,7 @@ def _each(data: Dataset) -> Iterator[View]:
 
 def _copied(data: Dataset, sample: Sample, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(data.folder / sample.image, to)
+    to.write_bytes(data.read(sample.image))
 
 
 def to_coco(data: Dataset, folder: Path, labels: tuple[str, ...], shard: int) -> None:
@@ -101,15 +98,13 @@ def to_webdataset(data: Dataset, folder: Path, labels: tuple[str, ...], shard: i
     for split in dict.fromkeys(s.split for s in data.samples):
         samples = data.of(split)
         for number, start in enumerate(range(0, len(samples), shard)):
-            with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-                for sample in samples[start : start + shard]:
-                    files = {"png": (data.folder / sample.image).read_bytes(), "json": sample.line().encode()}
-                    if sample.mask is not None:
-                        files["mask.png"] = (data.folder / sample.mask).read_bytes()
-                    for ending, content in files.items():
-                        entry = tarfile.TarInfo(f"{sample.key}.{ending}")
-                        entry.size, entry.mode = len(content), 0o644
-                        tar.addfile(entry, io.BytesIO(content))
+            files = []
+            for sample in samples[start : start + shard]:
+                files.append((f"{sample.key}.png", data.read(sample.image)))
+                if sample.mask is not None:
+                    files.append((f"{sample.key}.mask.png", data.read(sample.mask)))
+                files.append((f"{sample.key}.json", sample.line().encode()))
+            write(folder / f"{split}-{number:06d}.tar", tar(files))
 
 
 def to_bop(data: Dataset, folder: Path, labels: tuple[str, ...], shard: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,20 @@ from cad.defects import DefectRecord, check_severity
 from cad.errors import InputError, nearest
 from cad.mesh import Mesh
 from cad.part import Part, parse
+from synth.backends import MODULES
 from synth.dataset import Sample
 from synth.drawable import Drawable, Truth
+from synth.photograph import outline_of, photograph, truth_of, unburied
 from synth.poses import KINDS, turn_of
-from synth.raycast import draw, outline, truth
+from synth.randomise import Blocks, Streams, blocks_of, varied_scene, varied_views
 from synth.scene import Scene, draw_scene
 
-ITEM_VIEWS = 16  # this many neighbouring samples show one drawn item: building it costs more than a view of it
+ITEM_VIEWS = (
+    16,
+    64,
+)  # this many neighbouring samples show one drawn item, the second number after the first MANY: to build one takes longer
+MANY = 2048
+CHORD = 20  # chords to a pixel: facets finer than a picture can show would only cost
 MASK_DEPTH = 2e-3  # of the part's diagonal: a smaller difference in depth is no defect
 MIN_VISIBLE = 1e-3  # of the image: a defect that changes fewer pixels counts as hidden
 TRIES = (6, 8)  # defects, then poses of each, until one shows
@@ -31,7 +38,9 @@ class Recipe:
     """What to draw. ``n`` good views to train on; ``test`` views of good parts and of each defect; ``size`` px; ``samples``:
     rays a pixel are its square; ``poses``: one of :data:`synth.poses.KINDS`, or a list of unit quaternions (w, x, y, z) that are taken in
     turn; ``severities`` {defect: [values]} replace draws from the file's range, in turn;
-    ``keep_hidden`` keeps defective views that do not show their defect; ``truth`` writes depth, normals and ids."""
+    ``keep_hidden`` keeps defective views that do not show their defect; ``truth`` writes depth, normals and ids; ``backend`` draws the
+    pictures, with ``denoise`` where it traces paths (masks and truth are the z-buffer's whatever draws); ``randomise``: classes to
+    levels or ranges, as :func:`synth.randomise.blocks_of` reads them."""
 
     n: int
     test: int
@@ -43,9 +52,16 @@ class Recipe:
     defects: list[str] | None = None
     keep_hidden: bool = False
     truth: bool = False
+    backend: str = "raycast"
+    denoise: bool = True
+    randomise: dict[str, Any] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        return blocks_of(self.randomise)
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Recipe:
@@ -57,7 +73,26 @@ class Recipe:
         if self.poses == "random":
             return None
         count = self.n if split == "train" else self.test
-        return turn_of(self.poses, part.views.rotation, nominal(part.text), index, count, rng, _generator(self.seed, split, label, "poses"))
+        return turn_of(
+            self.poses,
+            varied_views(part, self.blocks).rotation,
+            nominal(part.text),
+            index,
+            count,
+            rng,
+            _generator(self.seed, split, label, "poses"),
+        )
+
+    def streams(self, split: str, label: str, index: int) -> Streams:
+        """Each class's own random numbers, for one sample."""
+        known: dict[str, np.random.Generator] = {}
+
+        def stream(name: str) -> np.random.Generator:
+            if name not in known:
+                known[name] = _generator(self.seed, split, label, name, index)
+            return known[name]
+
+        return stream
 
     def plan(self, part: Part) -> list[tuple[str, str, int]]:
         """(split, label, index) of each sample, in the dataset's order."""
@@ -73,6 +108,9 @@ class Recipe:
             raise InputError("--n", "nothing to draw: both n and test are 0", wanted="at least one view")
         if self.poses not in KINDS if isinstance(self.poses, str) else not self.poses:
             raise InputError("--poses", f"found {self.poses!r}", wanted=f"{', '.join(KINDS)}, or a list of views")
+        if self.backend not in MODULES:
+            raise InputError("--backend", f'found "{self.backend}"', wanted=", ".join(MODULES))
+        varied_scene(part, part.mesh(), self.blocks, self.streams("train", "good", 0))  # files that a class names are there
         part.check_tolerances()
         for name in [*self.severities, *(self.defects or [])]:
             if name not in part.defects:
@@ -101,15 +139,17 @@ Paint = Callable[[Drawable, Scene, int], np.ndarray]  # (what is there, the scen
 
 def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int, *, paint: Paint | None = None) -> Drawn:
     """The same bytes whenever, wherever and in whatever company it is drawn. ``paint``: another renderer for the picture alone."""
+    part = as_fine(part, recipe.size)
     rng = _generator(recipe.seed, split, label, index)
-    item = Item.of(part.text, recipe.seed, split, label, index // ITEM_VIEWS)
+    item = Item.of(part.text, part.chord, recipe.seed, split, label, item_number(index))
+    scenes = _Scenes(part, recipe, split, label, index, item, rng)
     if label == "good":
-        scene = draw_scene(part, item.mesh, rng, recipe.turn(part, split, label, index, rng))
+        scene = scenes.drawn()
         sample = Sample(index, split, label, scene.json(), item.dimensions, recipe.seed)
         return _drawn(sample, item.drawable, scene, np.zeros((recipe.size,) * 2, bool), recipe, paint)
     given = recipe.severities.get(label)
     severity = None if given is None else given[index % len(given)]
-    for attempt in _attempts(part, item, split, label, index, recipe, rng, severity):
+    for attempt in _attempts(part, scenes, label, rng, severity):
         hidden = bool(attempt[3].sum() < max(1.0, MIN_VISIBLE * attempt[3].size))
         if not hidden or recipe.keep_hidden:
             break
@@ -119,24 +159,49 @@ def draw_sample(part: Part, recipe: Recipe, split: str, label: str, index: int, 
 
 
 def _drawn(sample: Sample, drawable: Drawable, scene: Scene, mask: np.ndarray, recipe: Recipe, paint: Paint | None) -> Drawn:
-    image = paint(drawable, scene, recipe.size) if paint else draw(drawable, scene, recipe.size, samples=recipe.samples)
-    return Drawn(sample, image, mask, truth(drawable, scene, recipe.size) if recipe.truth else None)
+    if paint:
+        image = paint(drawable, scene, recipe.size)
+    else:
+        image = photograph(drawable, scene, recipe.size, samples=recipe.samples, backend=recipe.backend, denoise=recipe.denoise)
+    return Drawn(sample, image, mask, truth_of(drawable, scene, recipe.size) if recipe.truth else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scenes:
+    """One sample's scenes, of which a defect may ask for several until it shows."""
+
+    part: Part
+    recipe: Recipe
+    split: str
+    label: str
+    index: int
+    item: Item
+    rng: np.random.Generator
+
+    def drawn(self) -> Scene:
+        turn = self.recipe.turn(self.part, self.split, self.label, self.index, self.rng)
+        if not self.recipe.randomise:
+            return draw_scene(self.part, self.item.mesh, self.rng, turn)
+        return varied_scene(self.part, self.item.mesh, self.recipe.blocks, self._streams, turn)
+
+    @cached_property
+    def _streams(self) -> Streams:
+        return self.recipe.streams(self.split, self.label, self.index)
 
 
 Attempt = tuple[Drawable, DefectRecord, Scene, np.ndarray]
 
 
-def _attempts(
-    part: Part, item: Item, split: str, label: str, index: int, recipe: Recipe, rng: np.random.Generator, severity: float | None
-) -> Iterator[Attempt]:
-    defects, poses = TRIES if recipe.poses in ("random", "resting") else (TRIES[0], 1)  # one that is given is kept
+def _attempts(part: Part, scenes: _Scenes, label: str, rng: np.random.Generator, severity: float | None) -> Iterator[Attempt]:
+    item, size = scenes.item, scenes.recipe.size
+    defects, poses = TRIES if scenes.recipe.poses in ("random", "resting") else (TRIES[0], 1)  # one that is given is kept
     for _ in range(defects):
         mesh, record = part.with_defect(label, rng, dimensions=item.dimensions, severity=severity)
         drawable = Drawable.of(mesh)
         for _ in range(poses):
-            scene = draw_scene(part, item.mesh, rng, recipe.turn(part, split, label, index, rng))
-            good, bad = outline(item.drawable, scene, recipe.size), outline(drawable, scene, recipe.size)
-            yield drawable, record, scene, difference(good, bad, MASK_DEPTH * item.mesh.diagonal)
+            scene = scenes.drawn()
+            good, bad = outline_of(item.drawable, scene, size), outline_of(drawable, scene, size)
+            yield drawable, record, scene, unburied(difference(good, bad, MASK_DEPTH * item.mesh.diagonal), scene)
 
 
 def difference(good: Truth, bad: Truth, depth: float) -> np.ndarray:
@@ -155,11 +220,27 @@ class Item:
 
     @staticmethod
     @lru_cache(maxsize=8)
-    def of(text: str, seed: int, split: str, label: str, number: int) -> Item:
-        part = part_of(text)
+    def of(text: str, chord: float, seed: int, split: str, label: str, number: int) -> Item:
+        part = replace(part_of(text), chord=chord)
         dimensions = part.vary(_generator(seed, split, f"{label} item", number))
         mesh = part.mesh(dimensions)
         return Item(dimensions, mesh, Drawable.of(mesh))
+
+
+def item_number(index: int) -> int:
+    """Which item a sample shows: early ones have more of them, so that a small set is varied and a large one soon drawn."""
+    few, many = ITEM_VIEWS
+    return index // few if index < MANY else MANY // few + (index - MANY) // many
+
+
+def as_fine(part: Part, size: int) -> Part:
+    """The part with facets as fine as a picture ``size`` px across can show, and no finer than its own."""
+    return replace(part, chord=max(part.chord, _diagonal(part.text) / (CHORD * size)))
+
+
+@lru_cache(maxsize=4)
+def _diagonal(text: str) -> float:
+    return nominal(text).diagonal
 
 
 @lru_cache(maxsize=4)

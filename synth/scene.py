@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,18 +133,22 @@ def lamps_of(scene: Scene) -> tuple[Lamp, ...]:
     return (Lamp(scene.light, 1.0 - scene.ambient, scene.light_color, scene.light_size), *scene.lamps)
 
 
-def draw_scene(part: Part, mesh: Mesh, rng: np.random.Generator, turn: np.ndarray | None = None) -> Scene:
-    """A scene from the part file's view ranges; ``mesh`` (any variant) gives pivot and extent; ``turn`` (4,) the unit quaternion, where
-    the rotation is given."""
-    views = part.views
-    turn = random_rotation(views.rotation, rng) if turn is None else turn
+Streams = np.random.Generator | Callable[[str], np.random.Generator]  # one for all of a scene, or one for each class of what is drawn
+
+
+def draw_scene(part: Part, mesh: Mesh, rng: Streams, turn: np.ndarray | None = None, *, views: Views | None = None) -> Scene:
+    """A scene from the part file's view ranges, or from other ``views``; ``mesh`` (any variant) gives pivot and extent; ``turn`` (4,) the
+    unit quaternion, where the rotation is given."""
+    views = views or part.views
+    of = rng if callable(rng) else (lambda _: rng)
+    turn = random_rotation(views.rotation, of("pose")) if turn is None else turn
     pivot = mesh.bounds.mean(0)
-    position, field, angle = _placed(views, mesh, turn, rng)
+    position, field, angle = _placed(views, mesh, turn, of)
     return Scene(
         quaternion=_floats(turn), pivot=_floats(pivot), position=position, field=field, angle=angle,
-        light=_floats(within(np.asarray(views.light.direction), views.light.spread, rng)), ambient=views.light.ambient,
+        light=_floats(within(np.asarray(views.light.direction), views.light.spread, of("light_direction"))), ambient=views.light.ambient,
         color=views.surface.color, roughness=views.surface.roughness, metallic=views.surface.metallic, background=views.background.color,
-        lamps=tuple(_lamp(further, rng) for further in views.light.lamps), shadows=views.light.shadows,
+        lamps=tuple(_lamp(further, of("lights")) for further in views.light.lamps), shadows=views.light.shadows,
     )  # fmt: skip
 
 
@@ -152,16 +157,18 @@ def _lamp(further: FurtherLamp, rng: np.random.Generator) -> Lamp:
     return Lamp(direction, _within(further.powers, rng), further.color)
 
 
-def _placed(views: Views, mesh: Mesh, turn: np.ndarray, rng: np.random.Generator) -> tuple[Vector, float | None, float | None]:
+def _placed(
+    views: Views, mesh: Mesh, turn: np.ndarray, of: Callable[[str], np.random.Generator]
+) -> tuple[Vector, float | None, float | None]:
     """Where the part's pivot lies in the camera frame, and the field in mm of an orthographic camera or the angle of a perspective one."""
     camera = views.camera
-    fill = rng.uniform(*(camera.fill or (0.7, 0.7)))
-    away = rng.uniform(-1, 1, 2) * camera.offset
+    fill = of("position").uniform(*(camera.fill or (0.7, 0.7)))
+    away = of("position").uniform(-1, 1, 2) * camera.offset
     if not camera.perspective:
-        known = camera.fields and _within(camera.fields, rng)
+        known = camera.fields and _within(camera.fields, of("camera"))
         field = known or (_extent(mesh, turn) / fill if camera.fill else 1.15 * mesh.diagonal)
         return (*_floats(away * field), -2.0 * mesh.diagonal), float(field), None
-    width, angle = _extent(mesh, turn) / fill, _within(camera.angles, rng)  # mm across the image at the pivot
+    width, angle = _extent(mesh, turn) / fill, _within(camera.angles, of("camera"))  # mm across the image at the pivot
     distance = max(width / (2 * np.tan(np.radians(angle) / 2)), 0.75 * mesh.diagonal)
     return (*_floats(away * width), -float(distance)), None, float(angle)
 

@@ -17,11 +17,12 @@ import cad
 from cad.build import _BUILT
 from cad.files import sha256
 from synth import render as stage
+from synth import spread, store
 from synth.dataset import FORMAT, MANIFEST, SAMPLES, Dataset, Sample, find_datasets, open_dataset, verify, walk
 from synth.drawable import Drawable
 from synth.raycast import draw, outline, truth
 from synth.render import render
-from synth.sampling import MASK_DEPTH, MIN_VISIBLE, Item, Recipe, draw_sample, part_of
+from synth.sampling import MASK_DEPTH, MIN_VISIBLE, Item, Recipe, as_fine, draw_sample, part_of
 from synth.scene import Scene
 
 RECIPE = Recipe(6, 4, size=32, samples=1, truth=True)  # 18 samples
@@ -58,7 +59,7 @@ def test_a_sample_alone_is_the_one_in_the_batch(cap: cad.Part, drawn: Dataset) -
         _BUILT.clear()
         alone = draw_sample(cap, RECIPE, sample.split, sample.label, sample.index)
         assert alone.sample.line() == sample.line()
-        assert stage._files(alone, RECIPE) == {name: (drawn.folder / name).read_bytes() for name in files_of(sample)}
+        assert store.files_of(alone) == {name: (drawn.folder / name).read_bytes() for name in files_of(sample)}
 
 
 def files_of(sample: Sample) -> list[str]:
@@ -144,7 +145,7 @@ def test_the_dataset_opens_in_the_order_of_the_plan(cap: cad.Part, drawn: Datase
 
 def test_an_image_is_its_scene_drawn(cap: cad.Part, drawn: Dataset) -> None:
     for sample, image in zip(drawn.of("train"), drawn.images(drawn.of("train")), strict=True):
-        again = draw(Drawable.of(cap.mesh(sample.dimensions)), Scene.of(sample.scene), 32, samples=1)
+        again = draw(Drawable.of(as_fine(cap, 32).mesh(sample.dimensions)), Scene.of(sample.scene), 32, samples=1)
         assert np.array_equal(image, again)
 
 
@@ -156,7 +157,7 @@ def test_dimensions_lie_within_their_tolerances(cap: cad.Part, drawn: Dataset) -
 
 def test_a_mask_is_where_the_defective_part_differs_from_the_good_one(cap: cad.Part, drawn: Dataset) -> None:
     for sample in (s for s in drawn.samples if s.label != "good"):
-        scene, mesh = Scene.of(sample.scene), cap.mesh(sample.dimensions)
+        scene, mesh = Scene.of(sample.scene), as_fine(cap, 32).mesh(sample.dimensions)
         good = outline(Drawable.of(mesh), scene, 32)
         with np.load(drawn.folder / f"truth/test/{sample.label}/{sample.index:06d}.npz") as bad, np.errstate(invalid="ignore"):
             differs = (good.feature != bad["feature"]) | (abs(good.depth - bad["depth"]) > MASK_DEPTH * mesh.diagonal)
@@ -184,7 +185,7 @@ def test_a_good_sample_has_no_mask(drawn: Dataset) -> None:
 
 def test_the_truth_on_disk_is_that_of_the_renderer(cap: cad.Part, drawn: Dataset) -> None:
     sample = drawn.of("test", "good")[2]
-    expected = truth(Drawable.of(cap.mesh(sample.dimensions)), Scene.of(sample.scene), 32)
+    expected = truth(Drawable.of(as_fine(cap, 32).mesh(sample.dimensions)), Scene.of(sample.scene), 32)
     with np.load(drawn.folder / "truth/test/good/000002.npz") as stored:
         assert np.array_equal(stored["depth"], expected.depth)
         assert np.array_equal(stored["feature"], expected.feature)
@@ -241,25 +242,24 @@ def test_a_sample_survives_its_line(sample: Sample) -> None:
 def test_a_killed_run_goes_on_to_the_same_bytes(
     cap: cad.Part, drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_chunks: None, after: int
 ) -> None:
-    draw_chunk, calls = stage._draw_chunk, []
+    whole, calls = spread.done, []
 
-    def killed(folder: Path, text: str, recipe: Recipe, number: int, keys: list) -> int:
-        calls.append(number)
+    def killed(folder: Path, task: spread.Task) -> spread.Chunk:
+        calls.append(task.number)
         if len(calls) > after:
-            draw_chunk(folder, text, recipe, number, keys[:2])  # half of it is on disk
-            stage._journal(folder, number).unlink()
+            whole(folder, replace(task, keys=task.keys[:2]))  # half of it is on disk
             raise KeyboardInterrupt
-        return draw_chunk(folder, text, recipe, number, keys)
+        return whole(folder, task)
 
     folder = tmp_path / "killed"
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_draw_chunk", killed)
+        patch.setattr(spread, "done", killed)
         with pytest.raises(KeyboardInterrupt):
             render(cap, folder, RECIPE, jobs=1)
     with pytest.raises(cad.InputError, match=r"has no manifest\.json"):
         open_dataset(folder)
     drawn_now: list[int] = []
-    monkeypatch.setattr(stage, "_draw_chunk", lambda *a: drawn_now.append(a[3]) or draw_chunk(*a))
+    monkeypatch.setattr(spread, "done", lambda folder, task: drawn_now.append(task.number) or whole(folder, task))
     assert render(cap, folder, RECIPE, jobs=1)[1]
     assert drawn_now == list(range(after, 5))  # what was done is not done again
     assert contents(folder) == contents(drawn.folder)
@@ -280,7 +280,7 @@ def test_a_run_that_lost_a_journal_entry_draws_that_chunk_again(
 
 
 def test_a_finished_dataset_is_not_drawn_again(cap: cad.Part, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "_draw_chunk", lambda *_: pytest.fail("drew"))
+    monkeypatch.setattr(spread, "done", lambda *_: pytest.fail("drew"))
     data, anew = render(cap, copy, RECIPE, jobs=1)
     assert not anew
     assert len(data.samples) == 18

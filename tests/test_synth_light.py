@@ -125,7 +125,7 @@ def test_a_part_file_has_lamps_and_shadows(cap: cad.Part) -> None:
     again = Scene.of(json.loads(json.dumps(scene)))
     assert again.json() == scene and again.shadows and 0.1 <= again.lamps[0].power <= 0.4 and again.lamps[0].color == (1.0, 0.9, 0.8)
     plain = draw_sample(cap, Recipe(1, 0, size=32), "train", "good", 0).sample.scene
-    assert plain["lamps"] == () and scene["quaternion"] == plain["quaternion"] and scene["light"] == plain["light"]
+    assert plain["lamps"] == [] and scene["quaternion"] == plain["quaternion"] and scene["light"] == plain["light"]
 
 
 def test_a_scene_from_before_there_were_lamps_is_read(cap: cad.Part) -> None:

@@ -201,7 +201,7 @@ def test_a_part_that_reaches_behind_the_camera_is_refused(ball: Drawable, distan
 def test_what_lies_beside_the_image_leaves_it_empty(ball: Drawable) -> None:
     scene = replace(AHEAD, position=(30.0, 0.0, -50.0))
     assert not truth(ball, scene, 32).feature.any()
-    assert (draw(ball, scene, 32) == np.rint(255 * np.array(AHEAD.background))).all()
+    assert (np.abs(draw(ball, scene, 32) - 255 * np.array(AHEAD.background)) <= 0.5 + 1e-9).all()  # 25.5 may go either way
 
 
 @pytest.mark.parametrize("size", [0, 10_000])
