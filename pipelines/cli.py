@@ -1,4 +1,4 @@
-"""formspect run."""
+"""formspect run, formspect doctor."""
 
 from __future__ import annotations
 
@@ -91,6 +91,19 @@ def run_all(
         facts, as_json, f"report: {facts['report']}  ({facts['total_seconds']:.0f} s of work, {len(facts['skipped'])} stages up to date)"
     )
     say(f"next: detect inspect IMAGE... --run {output or OUT / loaded.name}/run")
+
+
+@formspect.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """What this machine can do: versions, devices, renderers; what is missing, and the command that brings it.
+
+    Example: formspect doctor
+    """
+    from pipelines.doctor import examined, table
+
+    facts = examined()
+    result(facts, as_json, table(facts))
 
 
 def main() -> None:

@@ -101,9 +101,13 @@ KINDS: dict[str, Callable[[Backdrop, Scene, int], np.ndarray]] = {
 }
 
 
+GRAIN = 3  # pixels of a finer picture to one that dust is drawn in
+
+
+@lru_cache(maxsize=2)
 def specks(dust: Dust, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Linear light (size, size, 3) and opacity (size, size), float32, of ``dust``: half fibres, half grains, out of focus at their rims."""
-    rng, fine = np.random.default_rng([dust.seed, 4]), 4 * size
+    rng, fine = np.random.default_rng([dust.seed, 4]), GRAIN * size
     color, cover = Image.new("RGB", (fine, fine)), Image.new("L", (fine, fine))
     pens = ImageDraw.Draw(color), ImageDraw.Draw(cover)
     for _ in range(dust.count):
@@ -120,11 +124,10 @@ def specks(dust: Dust, size: int) -> tuple[np.ndarray, np.ndarray]:
         for pen, fill in zip(pens, (tint, 255), strict=True):
             pen.line([tuple(p) for p in path.tolist()], fill=fill, width=max(1, round(width)))
     covered = np.asarray(cover, np.float32) / 255
-    share = gaussian_filter(covered, 2.0)
-    light = gaussian_filter(linear(np.asarray(color, np.float32) / 255) * covered[..., None], (2.0, 2.0, 0.0))
-    small = share.reshape(size, 4, size, 4).mean((1, 3))
-    tinted = light.reshape(size, 4, size, 4, 3).mean((1, 3)) / np.maximum(small, 1e-6)[..., None]
-    return tinted.astype(np.float32), small.astype(np.float32)
+    light = linear(np.asarray(color, np.float32) / 255) * covered[..., None]
+    both = np.concatenate([light, covered[..., None]], -1).reshape(size, GRAIN, size, GRAIN, 4).mean((1, 3))
+    both = gaussian_filter(both.astype(np.float32), (0.5, 0.5, 0.0))
+    return both[..., :3] / np.maximum(both[..., 3:], 1e-6), both[..., 3]
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:

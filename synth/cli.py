@@ -1,4 +1,4 @@
-"""synth render, synth show, synth verify."""
+"""synth recipe, synth preview, synth render, synth show, synth verify, synth export."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def synth() -> None:
 @click.option("-n", type=click.IntRange(0), default=2000, metavar="N", help="Good views to train on.")
 @click.option("--test", type=click.IntRange(0), default=100, metavar="N", help="Held-out views of good parts, and of each defect.")
 @click.option("--size", type=click.IntRange(8, 4096), default=64, metavar="PX", help="Of the square images.")
-@click.option("--samples", type=click.IntRange(1, 8), default=2, metavar="S", help="S x S rays a pixel.")
+@click.option("--samples", type=click.IntRange(1, 4096), metavar="S", help="S x S rays a pixel; cycles: S paths.  [default: 2; cycles: 1]")
 @click.option(
     "--poses",
     default="random",
@@ -58,7 +58,21 @@ def synth() -> None:
 @click.option("--truth", is_flag=True, help="Also write depth, normals and feature ids (NPZ).")
 @click.option("--only", type=click.IntRange(0), metavar="K", help="Draw sample K alone: its line in samples.jsonl, from 0.")
 @click.option("--jobs", type=click.IntRange(1), metavar="J", help="Processes; the bytes do not depend on it.  [default: all cores]")
-@click.option("--backend", type=click.Choice(["raycast"]), default="raycast", help="The renderer.")
+@click.option(
+    "--backend",
+    type=click.Choice(["raycast", "gl", "cycles"]),
+    default="raycast",
+    help="What draws the pictures: the built-in z-buffer, OpenGL (pyrender), or the path tracer (bpy). Masks and truth are the same.",
+)
+@click.option("--denoise/--no-denoise", default=True, help="Of path-traced pictures; for them --samples 1 is then enough.")
+@click.option(
+    "--randomise",
+    metavar="LEVEL|CLASS=LEVEL,...|FILE",
+    help="What varies beyond the part file: off, file, default or strong for all classes, for some (lights=strong,sensor=default),"
+    " or ranges from a YAML file (synth recipe prints one).  [default: file]",
+)
+@click.option("--shard", type=click.IntRange(1), metavar="N", help="Write WebDataset shards of N samples in place of loose files.")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Draw on the workers of this dask scheduler in place of local processes.")
 @click.option("--force", is_flag=True, help="Replace a dataset of another recipe.")
 @seed_option
 @json_option
@@ -74,6 +88,10 @@ def render(
     jobs: int | None,
     force: bool,
     as_json: bool,
+    randomise: str | None,
+    shard: int | None,
+    scheduler: str | None,
+    samples: int | None,
     backend: str,
     **numbers: object,
 ) -> None:
@@ -84,6 +102,7 @@ def render(
     Example: synth render notched_cap -n 2000 --size 64
     """
     from synth.poses import KINDS, read_views
+    from synth.randomise import blocks_json, parse_blocks
     from synth.render import render as draw
     from synth.render import render_one
     from synth.sampling import Recipe
@@ -92,14 +111,17 @@ def render(
     if poses not in KINDS and not Path(poses).exists():
         raise InputError("--poses", f'found "{poses}"', wanted=f"{', '.join(KINDS)}, or a file with a list of views")
     turns = poses if poses in KINDS else read_views(poses)
-    recipe = Recipe(n, test, poses=turns, severities=severities(severity), defects=list(defect) or None, **numbers)
+    recipe = Recipe(
+        n, test, poses=turns, severities=severities(severity), defects=list(defect) or None, backend=backend,
+        samples=samples or (1 if backend == "cycles" else 2), randomise=blocks_json(parse_blocks(randomise)) if randomise else {}, **numbers,
+    )  # fmt: skip
     folder = output or DATA / loaded.name
     if only is not None:
         drawn_one, files = render_one(loaded, folder, recipe, only)
         result({**json.loads(drawn_one.sample.line()), "files": [str(f) for f in files]}, as_json, "\n".join(map(str, files)))
         return
     start = time.perf_counter()
-    data, drawn = draw(loaded, folder, recipe, jobs=jobs, force=force)
+    data, drawn = draw(loaded, folder, recipe, jobs=jobs, scheduler=scheduler, shard=shard, force=force)
     seconds = time.perf_counter() - start
     hidden = sum(s.hidden for s in data.samples)
     for label in data.labels:
@@ -121,6 +143,18 @@ def render(
     )
     result(facts, as_json, done + (f", {hidden} hidden" if hidden else ""))
     say(f"next: synth show {folder}, or train fit {folder}")
+
+
+@synth.command()
+@click.option("--randomise", default="default", metavar="LEVEL|CLASS=LEVEL,...|FILE", help="What the printed file starts from.")
+def recipe(randomise: str) -> None:
+    """Prints the classes of randomisation with their ranges, as a file for synth render --randomise to be edited.
+
+    Example: synth recipe > recipe.yaml
+    """
+    from synth.randomise import blocks_text, parse_blocks
+
+    click.echo(blocks_text(parse_blocks(randomise)), nl=False)
 
 
 @synth.command()

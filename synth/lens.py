@@ -14,7 +14,9 @@ from synth.drawable import Light, Truth
 from synth.scene import Scene
 from synth.surroundings import Lens
 
-FINE = 4  # pixels of the pinhole's picture to one of the lens's
+FINE = 4  # pixels of the pinhole's buffers to one of the lens's
+RAYS = 2  # of its light: a ray that is a quarter of a pixel off is still one of that pixel's
+STEPS = 512  # of the table by which a radius is found
 ROUNDS = 12  # of Newton's method: distortion is smooth and small
 
 
@@ -22,36 +24,39 @@ def bends(scene: Scene) -> bool:
     return scene.lens is not None and bool(scene.lens.k1 or scene.lens.k2)
 
 
-def pinhole(scene: Scene, size: int) -> tuple[Scene, int]:
-    """The scene without its lens, seen as wide as the lens does, and how many pixels across that is at FINE to one."""
+def pinhole(scene: Scene, size: int, fine: int) -> tuple[Scene, int]:
+    """The scene without its lens, seen as wide as the lens does, and how many pixels across that is at ``fine`` to one."""
     reach = float(np.abs(straight(scene.lens, np.array([[1.0, 1.0], [1.0, 0.0]]))).max())
     wide = int(np.ceil(size * max(reach, 1.0) / 2)) * 2 + 2
     grow = wide / size
     if scene.field is not None:
-        return replace(scene, field=scene.field * grow, lens=replace(scene.lens, k1=0.0, k2=0.0)), wide * FINE
+        return replace(scene, field=scene.field * grow, lens=replace(scene.lens, k1=0.0, k2=0.0)), wide * fine
     angle = float(2 * np.degrees(np.arctan(np.tan(np.radians(scene.angle) / 2) * grow)))
-    return replace(scene, angle=angle, lens=replace(scene.lens, k1=0.0, k2=0.0)), wide * FINE
+    return replace(scene, angle=angle, lens=replace(scene.lens, k1=0.0, k2=0.0)), wide * fine
 
 
 def bent_light(scene: Scene, seen: Light, size: int) -> Light:
-    """From the light of :func:`pinhole`'s scene: each pixel is the mean of FINE x FINE rays."""
-    j, i = _places(scene.lens, size, FINE, len(seen.cover))
-    radiance = seen.radiance[j, i].reshape(size, FINE, size, FINE, 3).mean((1, 3), dtype=np.float32)
-    return Light(radiance, seen.cover[j, i].reshape(size, FINE, size, FINE).mean((1, 3), dtype=np.float32))
+    """From the light of :func:`pinhole`'s scene at RAYS: each pixel is the mean of RAYS x RAYS."""
+    j, i = _places(scene.lens, size, RAYS, RAYS, len(seen.cover))
+    radiance = seen.radiance[j, i].reshape(size, RAYS, size, RAYS, 3).mean((1, 3), dtype=np.float32)
+    return Light(radiance, seen.cover[j, i].reshape(size, RAYS, size, RAYS).mean((1, 3), dtype=np.float32))
 
 
 def bent_truth(scene: Scene, seen: Truth, size: int) -> Truth:
-    """From the buffers of :func:`pinhole`'s scene: what the ray through each pixel's middle meets."""
-    j, i = _places(scene.lens, size, 1, len(seen.depth))
+    """From the buffers of :func:`pinhole`'s scene at FINE: what the ray through each pixel's middle meets."""
+    j, i = _places(scene.lens, size, 1, FINE, len(seen.depth))
     return Truth(seen.depth[j, i], seen.feature[j, i], seen.normal[j, i])
 
 
-def _places(lens: Lens, size: int, rays: int, fine: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns (size x rays, size x rays) of the pinhole's picture, ``fine`` px across, that the lens's rays fall on."""
+def _places(lens: Lens, size: int, rays: int, fine: int, across: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns (size x rays, size x rays) of the pinhole's picture that the lens's rays fall on; ``across`` px, ``fine`` to one."""
     line = (np.arange(size * rays) + 0.5) / (size * rays) * 2 - 1
-    x, y = np.moveaxis(straight(lens, np.stack(np.meshgrid(line, line), -1)), -1, 0)
-    scale = size * FINE / 2
-    return tuple(np.clip(np.floor(fine / 2 + scale * v).astype(int), 0, fine - 1) for v in (y, x))
+    x, y = np.meshgrid(line, line)
+    reach = np.linspace(0, np.sqrt(2), STEPS)
+    factor = straight(lens, np.stack([reach, np.zeros(STEPS)], 1))[:, 0] / np.maximum(reach, 1e-12)
+    factor[0] = 1.0
+    scale = size * fine / 2 * np.interp(np.hypot(x, y), reach, factor)
+    return tuple(np.clip(np.floor(across / 2 + scale * v).astype(int), 0, across - 1) for v in (y, x))
 
 
 def straight(lens: Lens, points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from synth import backends
 from synth.backdrop import backdrop, specks
 from synth.color import srgb8
 from synth.drawable import Drawable, Light, Truth
-from synth.lens import FINE, bends, bent_light, bent_truth, pinhole
+from synth.lens import FINE, RAYS, bends, bent_light, bent_truth, pinhole
 from synth.raycast import outline as raycast_outline
 from synth.scene import Scene
 from synth.sensor import developed
@@ -34,8 +34,8 @@ def light_of(item: Drawable, scene: Scene, size: int, *, samples: int, backend: 
     options = {"denoise": denoise} if backend == "cycles" else {}
     if not bends(scene):
         return draw(item, scene, size, samples=samples, **options)
-    straight, fine = pinhole(scene, size)
-    rays = max(1, round(samples / FINE)) if backend != "cycles" else samples
+    straight, fine = pinhole(scene, size, RAYS)
+    rays = max(1, round(samples / RAYS)) if backend != "cycles" else samples
     return bent_light(scene, draw(item, straight, fine, samples=rays, **options), size)
 
 
@@ -52,7 +52,7 @@ def outline_of(item: Drawable, scene: Scene, size: int) -> Truth:
 def _through(draw: Callable[[Drawable, Scene, int], Truth], item: Drawable, scene: Scene, size: int) -> Truth:
     if not bends(scene):
         return draw(item, scene, size)
-    straight, fine = pinhole(scene, size)
+    straight, fine = pinhole(scene, size, FINE)
     return bent_truth(scene, draw(item, straight, fine), size)
 
 

@@ -64,7 +64,8 @@ def ladder(part: Part, *, steps: int = 6, size: int = 128, seed: int = 0, defect
             said = f"{record.severity:.2f} {record.unit}, {mask.sum()} px"
             tiles.append((said, outlined(draw(Drawable.of(mesh), scene, size, samples=3), mask, 1)))
         rows.append(np.asarray(_row(tiles, size)))
-    return Image.fromarray(np.vstack(rows))
+    widest = max(row.shape[1] for row in rows)  # a defect of one severity has a row of two
+    return Image.fromarray(np.vstack([np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows]))
 
 
 def nearness(seen: Truth) -> np.ndarray:

@@ -18,17 +18,24 @@ def raster(
 
 
 @njit(cache=True, nogil=True)
-def span(starts, across, low, high):  # pragma: no cover - compiled
-    """(low, high) of a row where a triangle's three weights, ``starts`` + ``across`` * x, are none below 0: no more than that is looked
-    at of a sliver's box. Empty where low > high."""
+def span(starts, inverse, low, high):  # pragma: no cover - compiled
+    """(low, high) of a row where a triangle's three weights, ``starts`` + x / ``inverse``, are none below 0: no more than that is looked
+    at of a sliver's box. Empty where low > high. An ``inverse`` of 0: the weight is the same all along the row."""
     for k in range(3):
-        if across[k] > 1e-12:
-            low = max(low, (-1e-9 - starts[k]) / across[k])
-        elif across[k] < -1e-12:
-            high = min(high, (-1e-9 - starts[k]) / across[k])
+        edge = (-1e-9 - starts[k]) * inverse[k]
+        if inverse[k] > 0.0:
+            low = max(low, edge)
+        elif inverse[k] < 0.0:
+            high = min(high, edge)
         elif starts[k] < -1e-9:
             high = low - 1.0
     return low, high
+
+
+@njit(cache=True, nogil=True)
+def inverses(a, b, c):  # pragma: no cover - compiled
+    """What :func:`span` wants of three slopes: divided once a triangle, not once a row."""
+    return (1.0 / a if abs(a) > 1e-12 else 0.0, 1.0 / b if abs(b) > 1e-12 else 0.0, 1.0 / c if abs(c) > 1e-12 else 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -68,11 +75,10 @@ def fill_raster(corners, turn, shift, scale, perspective, best, face, w1, w2):  
         if x0 > x1 or y0 > y1:
             continue
         na, nb, nc = near[0], near[1], near[2]
-        ux, vx = (ay - cy) / area, (by - ay) / area
-        across = (ux, vx, -ux - vx)  # of the weights of b, c and a, by x
+        ux, vx, uy, vy = (ay - cy) / area, (by - ay) / area, (cx - ax) / area, (ax - bx) / area
+        across = inverses(ux, vx, -ux - vx)  # of the weights of b, c and a, by x
         for j in range(y0, y1 + 1):
-            down = j + 0.5 - ay
-            u0, v0 = (cx - ax) * down / area, (ax - bx) * down / area
+            u0, v0 = uy * (j + 0.5 - ay), vy * (j + 0.5 - ay)
             low, high = span((u0, v0, 1.0 - u0 - v0), across, x0 + 0.5 - ax, x1 + 0.5 - ax)
             for i in range(int(np.ceil(low + ax - 0.5)), int(np.floor(high + ax - 0.5)) + 1):
                 right = i + 0.5 - ax

@@ -101,7 +101,12 @@ class Recipe:
 
     def check(self, part: Part) -> None:
         """Raises InputError for numbers or names that cannot be drawn, before anything is written."""
-        for name, low, high in (("n", 0, 10**7), ("test", 0, 10**6), ("size", 8, 4096), ("samples", 1, 8)):
+        for name, low, high in (
+            ("n", 0, 10**7),
+            ("test", 0, 10**6),
+            ("size", 8, 4096),
+            ("samples", 1, 8 if self.backend != "cycles" else 4096),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"--{name}", f"found {getattr(self, name)}", wanted=f"{low} to {high}")
         if not self.plan(part):

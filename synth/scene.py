@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Scene:
     dust: Dust | None = None
     sensor: Sensor | None = None
 
-    @property
+    @cached_property
     def rotation(self) -> np.ndarray:
         """(3, 3) float64."""
         return matrix(np.asarray(self.quaternion))
@@ -79,7 +80,7 @@ class Scene:
 
     def json(self) -> dict[str, Any]:
         """Its fields, as JSON has them; surroundings that it has none of are left out."""
-        data = {k: v for k, v in vars(self).items() if v is not None or k in ("field", "angle")}
+        data = {k: v for k in FIELDS if (v := getattr(self, k)) is not None or k in ("field", "angle")}
         data |= {name: vars(data[name]) for name in SURROUNDINGS if name in data}
         return {**data, "lamps": [vars(lamp) for lamp in self.lamps]}
 
@@ -91,6 +92,7 @@ class Scene:
         return cls(**{**_tuples(data), **made, "lamps": lamps})
 
 
+FIELDS = tuple(f.name for f in fields(Scene))
 SURROUNDINGS = {"sky": Sky, "lens": Lens, "backdrop": Backdrop, "dust": Dust, "sensor": Sensor}
 
 
@@ -215,23 +217,26 @@ def about(axis: np.ndarray, angle: float) -> np.ndarray:
 
 def between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(4,) the shortest turn that takes the direction ``start`` to ``end``."""
-    a, b = start / np.linalg.norm(start), end / np.linalg.norm(end)
-    if a @ b < -1 + 1e-12:
-        side = np.cross(a, [1.0, 0.0, 0.0] if abs(a[0]) < 0.9 else [0.0, 1.0, 0.0])
+    (ax, ay, az), (bx, by, bz) = (np.asarray(v, float) / np.linalg.norm(v) for v in (start, end))
+    along = ax * bx + ay * by + az * bz
+    if along < -1 + 1e-12:
+        side = np.cross([ax, ay, az], [1.0, 0.0, 0.0] if abs(ax) < 0.9 else [0.0, 1.0, 0.0])
         return about(side / np.linalg.norm(side), np.pi)
-    four = np.array([1 + a @ b, *np.cross(a, b)])
+    four = np.array([1 + along, ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
     return four / np.linalg.norm(four)
 
 
 def product(q: np.ndarray, p: np.ndarray) -> np.ndarray:
     """(4,) first ``p``, then ``q``."""
-    w, v = q[0] * p[0] - q[1:] @ p[1:], q[0] * p[1:] + p[0] * q[1:] + np.cross(q[1:], p[1:])
-    return np.array([w, *v])
+    (a, b, c, d), (w, x, y, z) = np.asarray(q).tolist(), np.asarray(p).tolist()
+    return np.array([
+        a * w - b * x - c * y - d * z, a * x + b * w + c * z - d * y, a * y - b * z + c * w + d * x, a * z + b * y - c * x + d * w,
+    ])  # fmt: skip
 
 
 def matrix(q: np.ndarray) -> np.ndarray:
     """(3, 3) of a unit quaternion (w, x, y, z)."""
-    w, x, y, z = q
+    w, x, y, z = np.asarray(q).tolist()  # plain numbers are quicker, one by one
     return np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],

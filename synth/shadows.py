@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from synth.raster import span
+from synth.raster import inverses, span
 from synth.scene import Placement
 
 FINEST = 384  # texels of a map's side at most
@@ -24,7 +24,7 @@ def cast(
     fine = len(near)
     out = np.zeros((len(lamps), fine, fine), np.float32)
     rows = np.ascontiguousarray(lamps if lamps.shape[1] == 7 else shining(lamps, lamps, np.ones(len(lamps))), float)
-    fill_cast(corners - pivot, at.turn, at.position, at.scale * fine, at.perspective, near, face, slope, rows, out)
+    fill_cast(corners, np.asarray(pivot, float), at.turn, at.position, at.scale * fine, at.perspective, near, face, slope, rows, out)
     return out
 
 
@@ -80,8 +80,8 @@ def fill_means(taken, samples, columns):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def fill_cast(corners, turn, position, scale, perspective, near, face, slope, lamps, out):  # pragma: no cover - compiled
-    """Fills ``out`` (L, F, F); ``corners`` (m, 3, 3) about the pivot; ``scale`` fine px per mm, or the focal length in them."""
+def fill_cast(corners, pivot, turn, position, scale, perspective, near, face, slope, lamps, out):  # pragma: no cover - compiled
+    """Fills ``out`` (L, F, F); ``corners`` (m, 3, 3); ``scale`` fine px per mm, or the focal length in them."""
     reach = 0.0
     for f in range(len(corners)):
         for k in range(3):
@@ -98,19 +98,19 @@ def fill_cast(corners, turn, position, scale, perspective, near, face, slope, la
             for a in range(3):
                 for b in range(3):
                     own[a, b] = frame[a, 0] * turn[0, b] + frame[a, 1] * turn[1, b] + frame[a, 2] * turn[2, b]
-            fill_map(corners, own, fine, map_)
+            fill_map(corners, pivot, own, fine, map_)
         fill_shadow(near, face, slope, frame, lamps[k, 3:], position, scale, perspective, map_, fine, out[k])
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def fill_map(corners, turn, scale, map_):  # pragma: no cover - compiled
+def fill_map(corners, pivot, turn, scale, map_):  # pragma: no cover - compiled
     """How near to the lamp the nearest face that looks away from it is, -inf where there is none; ``turn``: into the lamp's frame."""
     texels = len(map_)
     map_[:] = -np.inf
     x, y, z = np.empty(3), np.empty(3), np.empty(3)
     for f in range(len(corners)):
         for k in range(3):
-            px, py, pz = corners[f, k, 0], corners[f, k, 1], corners[f, k, 2]
+            px, py, pz = corners[f, k, 0] - pivot[0], corners[f, k, 1] - pivot[1], corners[f, k, 2] - pivot[2]
             x[k] = 0.5 * texels + scale * (turn[0, 0] * px + turn[0, 1] * py + turn[0, 2] * pz)
             y[k] = 0.5 * texels - scale * (turn[1, 0] * px + turn[1, 1] * py + turn[1, 2] * pz)
             z[k] = turn[2, 0] * px + turn[2, 1] * py + turn[2, 2] * pz
@@ -125,7 +125,7 @@ def fill_map(corners, turn, scale, map_):  # pragma: no cover - compiled
         ux, uy = -(y[2] - y[0]) * inverse, (x[2] - x[0]) * inverse  # both weights are linear over the map
         vx, vy = (y[1] - y[0]) * inverse, -(x[1] - x[0]) * inverse
         across, down = ux * (z[1] - z[0]) + vx * (z[2] - z[0]), uy * (z[1] - z[0]) + vy * (z[2] - z[0])
-        slopes = (ux, vx, -ux - vx)
+        slopes = inverses(ux, vx, -ux - vx)
         for j in range(j0, j1 + 1):
             dy = j + 0.5 - y[0]
             low, high = span((uy * dy, vy * dy, 1.0 - (uy + vy) * dy), slopes, i0 + 0.5 - x[0], i1 + 0.5 - x[0])
@@ -139,7 +139,8 @@ def fill_map(corners, turn, scale, map_):  # pragma: no cover - compiled
 def fill_shadow(near, face, slope, frame, lobe, position, scale, perspective, map_, fine, out):  # pragma: no cover - compiled
     """Fills ``out`` with the share of each sample in shadow, from the four texels about it, times the ``lobe`` (4,) there."""
     size, texels = len(near), len(map_)
-    middle, half, slack = 0.5 * size, 0.5 * texels - 0.5, 0.5 / fine
+    middle, half, slack, unit = 0.5 * size, 0.5 * texels - 0.5, 0.5 / fine, 1.0 / scale
+    plain, simple = lobe[3] == 0.0, lobe[3] == 1.0
     for j in range(size):
         for i in range(size):
             if face[j, i] < 0:
@@ -149,8 +150,9 @@ def fill_shadow(near, face, slope, frame, lobe, position, scale, perspective, ma
             cosine = nx * frame[2, 0] + ny * frame[2, 1] + nz * frame[2, 2]
             if cosine <= 0.0:
                 continue
-            inverse, z = (near[j, i], -1.0 / near[j, i]) if perspective else (1.0, near[j, i])
-            x, y = (i + 0.5 - middle) / scale / inverse - position[0], (middle - j - 0.5) / scale / inverse - position[1]
+            z = -1.0 / near[j, i] if perspective else near[j, i]
+            wide = -z * unit if perspective else unit  # mm a sample
+            x, y = (i + 0.5 - middle) * wide - position[0], (middle - j - 0.5) * wide - position[1]
             z -= position[2]
             u = half + fine * (frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z)
             v = half - fine * (frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z)
@@ -170,4 +172,4 @@ def fill_shadow(near, face, slope, frame, lobe, position, scale, perspective, ma
                 share += fx * fy
             if share > 0.0:
                 shine = nx * lobe[0] + ny * lobe[1] + nz * lobe[2]
-                out[j, i] = share * (shine if lobe[3] == 1.0 else max(shine, 0.0) ** lobe[3])  # 0 ** 0 is 1
+                out[j, i] = share * (1.0 if plain else shine if simple else max(shine, 0.0) ** lobe[3])

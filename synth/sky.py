@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from cad.errors import InputError
 from synth.color import LUMINANCE, linear
-from synth.scene import Scene, about, between, matrix, product
+from synth.scene import Scene, about, matrix
 from synth.surroundings import Sky
 
 WIDTH = 1024  # px of a map at most: it lights a part, or stands out of focus behind it
@@ -30,9 +33,7 @@ def ambient(scene: Scene) -> np.ndarray:
         out[0] = scene.ambient * (above + below) / 2
         out[1:4] = 2 / 3 * np.outer(sky.up, scene.ambient * (above - below) / 2)  # a clamped cosine keeps 2/3 of the first order
         return out
-    turn = _turn(sky)
-    own = _map_harmonics(sky.hdri)
-    return scene.ambient * _turned_harmonics(own, turn)
+    return scene.ambient * _turned_harmonics(_map_harmonics(sky.hdri), into_map(sky).T)
 
 
 def colors_of(sky: Sky) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +48,7 @@ def radiance(sky: Sky, directions: np.ndarray) -> np.ndarray:
     if sky.hdri is None:
         above, below = colors_of(sky)
         return below + (above - below) * (1 + directions @ np.asarray(sky.up))[..., None] / 2
-    return _looked_up(read_map(sky.hdri), directions @ _turn(sky))
+    return _looked_up(read_map(sky.hdri), directions @ into_map(sky).T)
 
 
 def harmonics(n: np.ndarray) -> np.ndarray:
@@ -56,9 +57,18 @@ def harmonics(n: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x, y, z, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], -1)
 
 
-@lru_cache(maxsize=8)
 def read_map(path: str) -> np.ndarray:
-    """(H, W, 3) float32 linear radiance of an equirectangular map, its mean over all directions 1. Raises InputError."""
+    """(H, W, 3) float32 linear radiance of an equirectangular map, its mean luminance over all directions 1. Raises InputError."""
+    return _read(path)[0]
+
+
+def mean_luminance(path: str) -> float:
+    """Of the map as its file has it, over all directions. Raises InputError."""
+    return _read(path)[1]
+
+
+@lru_cache(maxsize=8)
+def _read(path: str) -> tuple[np.ndarray, float]:
     if not Path(path).is_file():
         raise InputError(path, "no such file", wanted="an equirectangular map (.hdr, .exr, .png or .jpg)")
     light = _radiance_file(path) if Path(path).suffix.lower() in (".hdr", ".exr") else _picture_file(path)
@@ -70,23 +80,34 @@ def read_map(path: str) -> np.ndarray:
     h, w = (n // step for n in light.shape[:2])
     light = light[: h * step, : w * step].reshape(h, step, w, step, 3).mean((1, 3))
     weight = np.sin(np.pi * (np.arange(h) + 0.5) / h)
-    weight /= weight.sum() * w
-    mean = float(np.einsum("hwc,h,c->", light, weight, LUMINANCE))
+    mean = float((light @ LUMINANCE).mean(1) @ weight / weight.sum())
     if not mean > 0 or not np.isfinite(light).all():
         raise InputError(path, "holds no light", wanted="a map with finite, positive radiance")
-    return (light / mean).astype(np.float32)
+    return (light / mean).astype(np.float32), mean
 
 
 def _radiance_file(path: str) -> np.ndarray:
+    library = _image_library()
+    if library is None:
+        raise InputError(path, "needs OpenImageIO", wanted="a .png or .jpg map, or the extra", step=STEP)
+    source = library.ImageInput.open(path)
+    if source is None:
+        raise InputError(path, f"does not decode: {library.geterror()}", wanted="a .hdr or .exr map")
+    pixels = source.read_image(0, 0, 0, source.spec().nchannels, library.FLOAT)
+    source.close()
+    return np.asarray(pixels, np.float32)[..., [0, 1, 2] if pixels.shape[2] >= 3 else [0, 0, 0]]
+
+
+def _image_library() -> ModuleType | None:
+    """OpenImageIO: its own wheel, or what Blender brings."""
     try:
-        import OpenImageIO
+        return importlib.import_module("OpenImageIO")
     except ImportError:
-        raise InputError(path, "needs OpenImageIO", wanted="a .png or .jpg map, or the extra", step=STEP) from None
-    image = OpenImageIO.ImageInput.open(path)
-    pixels = image.read_image(0, 0, 0, 3, OpenImageIO.FLOAT) if image else None
-    if pixels is None:
-        raise InputError(path, f"does not decode: {OpenImageIO.geterror()}", wanted="a .hdr or .exr map")
-    return np.asarray(pixels, np.float32)
+        if find_spec("bpy") is None:
+            return None
+    from synth.cycles import image_library
+
+    return image_library()
 
 
 def _picture_file(path: str) -> np.ndarray:
@@ -99,10 +120,14 @@ def _picture_file(path: str) -> np.ndarray:
         raise InputError(path, f"does not decode: {error}", wanted="an image") from None
 
 
-def _turn(sky: Sky) -> np.ndarray:
-    """(3, 3) from the map's frame (z its zenith) to the camera's."""
-    z = np.array([0.0, 0.0, 1.0])
-    return matrix(product(between(z, np.asarray(sky.up)), about(z, np.radians(sky.spin))))
+def into_map(sky: Sky) -> np.ndarray:
+    """(3, 3) from the camera's frame to the map's, whose zenith is z and whose middle is x. At a spin of 0 its middle is in the view's
+    direction (where ``up`` is along that: in that of y); a spin turns it about ``up``, right-handed."""
+    up = np.asarray(sky.up)
+    ahead = next(a for a in (np.array([0.0, 0.0, -1.0]), np.array([0.0, 1.0, 0.0])) if abs(a @ up) < 1 - 1e-9)
+    middle = matrix(about(up, np.radians(sky.spin))) @ (ahead - (ahead @ up) * up)
+    middle /= np.linalg.norm(middle)
+    return np.stack([middle, np.cross(up, middle), up])
 
 
 def _looked_up(light: np.ndarray, d: np.ndarray) -> np.ndarray:

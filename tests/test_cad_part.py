@@ -343,9 +343,7 @@ def test_the_shelf_is_found_with_either_dash() -> None:
 
 
 def test_a_file_that_is_not_there_names_the_shelf(tmp_path) -> None:
-    with pytest.raises(
-        cad.InputError, match=r"nut\.yaml: no such file; wanted a part file \(on the shelf: bracket, hex_nut, notched_cap\)"
-    ):
+    with pytest.raises(cad.InputError, match=r"nut\.yaml: no such file; wanted a part file \(on the shelf: bracket, .*, washer\)"):
         cad.load(tmp_path / "nut.yaml")
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from manifold3d import Manifold
+from scipy.integrate import trapezoid
 
 import cad
 from cad.mesh import Mesh
@@ -136,7 +137,7 @@ def gear_area(module: float, teeth: int, pressure: float) -> float:
     r = np.linspace(root, outer, 20001)
     roll = np.arccos(np.minimum(base / r, 1))  # below the base circle the flank runs straight to the middle
     half = PI / (2 * teeth) + (math.tan(a) - a) - (np.tan(roll) - roll)
-    return float(np.trapezoid(2 * half * r, r) * teeth + PI * root**2)
+    return float(trapezoid(2 * half * r, r) * teeth + PI * root**2)
 
 
 @pytest.mark.parametrize(("module", "teeth", "pressure"), [(1.0, 20, 20.0), (0.5, 60, 20.0), (2.0, 12, 14.5)])

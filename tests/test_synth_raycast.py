@@ -144,7 +144,7 @@ def test_corner_normals_are_mixed_as_the_corners_of_the_triangle_are(projection:
     across, up = np.meshgrid(line, -line)
     scale = 20.0 if scene.field else 2 * math.tan(math.radians(30)) * buffers.depth[hit]
     points = np.stack([across[hit] * scale, up[hit] * scale, -buffers.depth[hit]], -1) - [0, 0, -50]
-    weights = np.linalg.lstsq(np.vstack([corners.T, np.ones(3)]), np.vstack([points.T, np.ones(len(points))]))[0].T
+    weights = np.linalg.lstsq(np.vstack([corners.T, np.ones(3)]), np.vstack([points.T, np.ones(len(points))]), rcond=None)[0].T
     assert hit.sum() > 200
     assert weights @ corners == pytest.approx(points, abs=1e-5)  # in the plane of the triangle; depth of 50 mm is float32
     assert buffers.normal[hit] == pytest.approx(weights / np.linalg.norm(weights, axis=1, keepdims=True), abs=1e-5)
