@@ -22,9 +22,17 @@ class InputError(Exception):
             line += f" ({step})"
         super().__init__(" ".join(line.split()).encode("utf-8", "backslashreplace").decode())  # half a surrogate pair cannot be printed
 
+    def __reduce__(self) -> tuple:
+        """So that it comes back from a worker process as it was: an exception is else made again from its one line."""
+        return _again, (self.place, self.problem, self.wanted, self.step)
+
     def inside(self, outer: object) -> InputError:
         """The same error, its place read from further out (``features.2`` becomes ``part.yaml: features.2``)."""
         return InputError(f"{outer}: {self.place}", self.problem, wanted=self.wanted, step=self.step)
+
+
+def _again(place: str, problem: str, wanted: str, step: str) -> InputError:
+    return InputError(place, problem, wanted=wanted, step=step)
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

@@ -17,11 +17,22 @@ def opened(name: str) -> ModuleType:
     return _checked(name) if name not in _OPEN else _OPEN[name]
 
 
+def lacking(name: str) -> str | None:
+    """None where a back end can render here, else what is missing and what brings it."""
+    return importlib.import_module(MODULES[name]).missing()
+
+
+def share_cores(name: str) -> None:
+    """Before anything else in a process of which there are as many as cores: a renderer that would take them all takes one."""
+    if (use_threads := getattr(importlib.import_module(MODULES[name]), "use_threads", None)) is not None:
+        use_threads(1)
+
+
 _OPEN: dict[str, ModuleType] = {}
 
 
 def _checked(name: str) -> ModuleType:
     module = importlib.import_module(MODULES[name])
-    if (lack := module.missing()) is not None:
+    if (lack := lacking(name)) is not None:
         raise InputError(f"--backend {name}", lack, step="formspect doctor says what else is missing")
     return _OPEN.setdefault(name, module)

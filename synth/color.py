@@ -43,6 +43,29 @@ def fill_srgb8(light, edges, first, out):  # pragma: no cover - compiled
             out[i] = 0
 
 
+def over8(light: np.ndarray, cover: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 sRGB of premultiplied ``light`` (H, W, 3) that covers ``cover`` (H, W) of what is ``behind`` (3,) or (H, W, 3), linear."""
+    out = np.empty(light.shape, np.uint8)
+    behind = np.broadcast_to(np.asarray(behind, np.float32), light.shape)
+    fill_over8(light, cover, behind, EDGES, FIRST, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def fill_over8(light, cover, behind, edges, first, out):  # pragma: no cover - compiled
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            rest = np.float32(1.0) - cover[j, i]
+            for c in range(3):
+                value = light[j, i, c] + rest * behind[j, i, c]
+                level = 255
+                if value < 1.0:
+                    level = first[int(max(value, np.float32(0.0)) * 4096)]
+                    while value > edges[level]:
+                        level += 1
+                out[j, i, c] = level
+
+
 def of_kelvin(kelvin: float) -> np.ndarray:
     """(3,) linear RGB of a black body at ``kelvin`` (1667 to 25000), its luminance 1: its chromaticity by Kim et al. 2002, relative to
     6504 K, whose light is white."""

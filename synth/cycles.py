@@ -107,6 +107,8 @@ def _around(wide: np.ndarray, fold: np.ufunc) -> np.ndarray:
 
 @cache
 def _blender() -> ModuleType:
+    # Blender puts its scripts before all else, a second "bpy" among them, and a spawned process inherits its parent's path
+    sys.path[:] = [entry for entry in sys.path if "bpy" not in Path(entry).parts]
     with _cores(_asked[0]):
         import bpy
 

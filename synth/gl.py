@@ -228,6 +228,42 @@ def _canvas() -> _Canvas:
     return _Canvas()
 
 
+class Plain:
+    """pyrender as its own interface draws, a node a feature: colour, depth and ids. What our own pass is measured against,
+    in a process of its own."""
+
+    def __init__(self, item: Drawable, size: int) -> None:
+        os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+        import pyrender
+
+        self.renderer, self.scene, self.pyrender = pyrender.OffscreenRenderer(size, size), pyrender.Scene(bg_color=np.zeros(4)), pyrender
+        self.ids = {}
+        for k in np.unique(item.feature):
+            piece = item.feature == k
+            primitive = pyrender.Primitive(item.corners[piece].reshape(-1, 3), normals=item.normals[piece].reshape(-1, 3))
+            self.ids[self.scene.add(pyrender.Mesh([primitive]))] = (int(k),) * 3
+        self.more: list[Any] = []
+
+    def draw(self, scene: Scene) -> tuple[np.ndarray, ...]:
+        """Colour (S, S, 3) uint8, depth (S, S) float32, ids (S, S, 3) uint8."""
+        for node in self.more:
+            self.scene.remove_node(node)
+        cameras, extent = self.pyrender, max(-2 * scene.position[2], 1.0)
+        if scene.field is None:
+            camera = cameras.PerspectiveCamera(np.radians(scene.angle), znear=0.1, zfar=extent, aspectRatio=1.0)
+        else:
+            camera = cameras.OrthographicCamera(scene.field / 2, scene.field / 2, znear=0.1, zfar=extent)
+        for node in self.ids:
+            self.scene.set_pose(node, _view(scene))
+        lamps = [
+            (cameras.DirectionalLight(intensity=np.pi * lamp.power), _rigid(lamp_frame(lamp.direction).T, np.zeros(3)))
+            for lamp in lamps_of(scene)
+        ]
+        self.more = [self.scene.add(camera, pose=np.eye(4)), *(self.scene.add(lamp, pose=pose) for lamp, pose in lamps)]
+        color, depth = self.renderer.render(self.scene)
+        return color, depth, self.renderer.render(self.scene, flags=cameras.RenderFlags.SEG, seg_node_map=self.ids)[0]
+
+
 def _points(scene: Scene) -> list[Lamp]:
     """The scene's lamps, a large one that casts shadows as points over its disc."""
     return [

@@ -8,7 +8,7 @@ import numpy as np
 
 from synth import backends
 from synth.backdrop import backdrop, specks
-from synth.color import srgb8
+from synth.color import over8, srgb8
 from synth.drawable import Drawable, Light, Truth
 from synth.lens import FINE, RAYS, bends, bent_light, bent_truth, pinhole
 from synth.raycast import outline as raycast_outline
@@ -21,7 +21,10 @@ BURIED = 0.5  # of a pixel that dust covers: nothing of the part shows there any
 def photograph(item: Drawable, scene: Scene, size: int, *, samples: int = 2, backend: str = "raycast", denoise: bool = True) -> np.ndarray:
     """(size, size, 3) uint8 sRGB. ``samples``: rays a pixel are its square; ``denoise``: for the path tracer."""
     seen = light_of(item, scene, size, samples=samples, backend=backend, denoise=denoise)
-    light = seen.radiance + (1 - seen.cover)[..., None] * backdrop(scene, size)
+    behind = backdrop(scene, size)
+    if scene.dust is None and scene.sensor is None:
+        return over8(seen.radiance, seen.cover, behind)
+    light = seen.radiance + (1 - seen.cover)[..., None] * behind
     if scene.dust is not None:
         tint, cover = specks(scene.dust, size)
         light = light + cover[..., None] * (tint * max(scene.ambient, 0.3) - light)

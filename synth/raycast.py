@@ -6,18 +6,21 @@ worked out once a pixel where they all meet one smooth piece.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numba import njit
 
 from cad.errors import InputError
-from synth.color import linear, srgb8
+from synth.color import linear, over8
 from synth.drawable import Drawable, Light, Truth
-from synth.raster import interpolated, raster
+from synth.raster import fill_raster, interpolated
 from synth.scene import Lamp, Scene, lamps_of, placement_of
 from synth.shadows import cast, lamp_frame, shining
 from synth.sky import ambient
 
 SOFT = 12  # directions to a lamp's disc that its soft shadow is the mean of
+KEPT = 4  # sizes of buffers that a thread keeps
 SMOOTH = 0.01  # of a highlight that may change within a pixel that is lit as one
 
 
@@ -25,7 +28,7 @@ def draw(item: Drawable, scene: Scene, size: int, *, samples: int = 2) -> np.nda
     """The picture of a pinhole before the scene's plain background: (size, size, 3) uint8 sRGB. What else a scene may have about it,
     :func:`synth.photograph.photograph` draws."""
     seen = light(item, scene, size, samples=samples)
-    return srgb8(seen.radiance + (1 - seen.cover)[..., None] * linear(np.asarray(scene.background)).astype(np.float32))
+    return over8(seen.radiance, seen.cover, linear(np.asarray(scene.background)))
 
 
 def light(item: Drawable, scene: Scene, size: int, *, samples: int = 2) -> Light:
@@ -33,7 +36,7 @@ def light(item: Drawable, scene: Scene, size: int, *, samples: int = 2) -> Light
     if not 1 <= size * samples <= 16384:
         raise InputError("size", f"found {size} px with {samples} x {samples} samples", wanted="1 to 16384 rays across")
     near, face, b1, b2 = _visible(item, scene, size * samples)
-    normals = np.empty((size * samples, size * samples, 3), np.float32)
+    normals = _buffers(size * samples)[-1]
     fill_normals(face, b1, b2, item.normals, scene.rotation, normals)
     lamps = lamps_of(scene)
     dark = _shadowed(item, scene, near, face, normals, lamps) if scene.shadows else np.zeros((len(lamps), 0, 0), np.float32)
@@ -89,27 +92,22 @@ def _hidden(item: Drawable, scene: Scene, near: np.ndarray, face: np.ndarray, no
 
 def truth(item: Drawable, scene: Scene, size: int) -> Truth:
     """Depth, normals and feature ids at the pixels' middles."""
-    near, face, b1, b2 = _visible(item, scene, size)
-    hit = face >= 0
-    normals = item.normals[face[hit]]
-    normal = np.zeros((size, size, 3), np.float32)
-    weights = np.stack([1 - b1[hit] - b2[hit], b1[hit], b2[hit]], 1)
-    mixed = np.einsum("nk,nkj->nj", weights, normals) @ scene.rotation.T
-    normal[hit] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
-    return Truth(*_depth_and_ids(item, scene, near, face), normal)
+    return _truth(item, scene, size, normals=True)
 
 
 def outline(item: Drawable, scene: Scene, size: int) -> Truth:
     """As :func:`truth`, without the normals (zero): what masks are made from."""
-    near, face, _, _ = _visible(item, scene, size)
-    return Truth(*_depth_and_ids(item, scene, near, face), np.zeros((size, size, 3), np.float32))
+    return _truth(item, scene, size, normals=False)
 
 
-def _depth_and_ids(item: Drawable, scene: Scene, near: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    hit = face >= 0
-    depth = np.full(face.shape, np.inf, np.float32)
-    depth[hit] = -near[hit] if scene.angle is None else 1.0 / near[hit]
-    return depth, np.where(hit, item.feature[face], 0).astype(np.uint8)
+def _truth(item: Drawable, scene: Scene, size: int, *, normals: bool) -> Truth:
+    near, face, b1, b2 = _visible(item, scene, size)
+    depth, feature = np.empty((size, size), np.float32), np.empty((size, size), np.uint8)
+    fill_truth(near, face, scene.angle is not None, item.feature, depth, feature)
+    normal = np.zeros((size, size, 3), np.float32)
+    if normals:
+        fill_normals(face, b1, b2, item.normals, scene.rotation, normal)
+    return Truth(depth, feature, normal)
 
 
 def missing() -> None:
@@ -121,10 +119,43 @@ def _visible(item: Drawable, scene: Scene, size: int) -> tuple[np.ndarray, np.nd
     scale = size / (2 * np.tan(np.radians(scene.angle) / 2)) if perspective else size / scene.field
     turn = scene.rotation
     shift = np.asarray(scene.position) - turn @ np.asarray(scene.pivot)
-    near, face, w1, w2 = raster(item.corners, turn, shift, scale, size, perspective)
+    near, face, w1, w2, _ = _buffers(size)
+    fill_raster(item.corners, turn, shift, scale, perspective, near, face, w1, w2)
     if perspective and face[0, 0] == -2:
         raise InputError("camera", "the part reaches behind the camera", wanted="a smaller fill or a narrower angle")
     return near, face, w1, w2
+
+
+_kept = threading.local()
+
+
+def _buffers(size: int) -> tuple[np.ndarray, ...]:
+    """Nearness, face, weights and normals of ``size`` x ``size`` rays, good until the next of that size: pages that are new to a process
+    cost as much as what is drawn in them."""
+    known = vars(_kept)
+    if size not in known.setdefault("buffers", {}):
+        if len(known["buffers"]) >= KEPT:
+            known["buffers"].pop(next(iter(known["buffers"])))
+        square, wide = (size, size), (size, size, 3)
+        known["buffers"][size] = (
+            np.empty(square),
+            np.empty(square, np.int32),
+            np.empty(square),
+            np.empty(square),
+            np.empty(wide, np.float32),
+        )
+    return known["buffers"][size]
+
+
+@njit(cache=True, nogil=True)
+def fill_truth(near, face, perspective, ids, depth, feature):  # pragma: no cover - compiled
+    for j in range(len(face)):
+        for i in range(len(face)):
+            f = face[j, i]
+            if f < 0:
+                depth[j, i], feature[j, i] = np.inf, 0
+            else:
+                depth[j, i], feature[j, i] = 1.0 / near[j, i] if perspective else -near[j, i], ids[f]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})

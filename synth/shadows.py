@@ -21,10 +21,10 @@ def cast(
     """(L, F, F) float32: what the shadows of ``lamps`` (L, 3), unit vectors in the camera's frame, take from each sample of a fine
     grid, by the cosine to the lamp, or (L, 7) as :func:`shining` has them; 0 on surfaces that face away from it. ``at``: the Placement
     that ``near``, ``face`` and ``slope`` were drawn at."""
-    fine = len(near)
-    out = np.zeros((len(lamps), fine, fine), np.float32)
+    fine, texels = len(near), min(FINEST, len(near))
+    out, map_ = np.empty((len(lamps), fine, fine), np.float32), np.empty((texels, texels), np.float32)
     rows = np.ascontiguousarray(lamps if lamps.shape[1] == 7 else shining(lamps, lamps, np.ones(len(lamps))), float)
-    fill_cast(corners, np.asarray(pivot, float), at.turn, at.position, at.scale * fine, at.perspective, near, face, slope, rows, out)
+    fill_cast(corners, np.asarray(pivot, float), at.turn, at.position, at.scale * fine, at.perspective, near, face, slope, rows, map_, out)
     return out
 
 
@@ -80,15 +80,15 @@ def fill_means(taken, samples, columns):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
-def fill_cast(corners, pivot, turn, position, scale, perspective, near, face, slope, lamps, out):  # pragma: no cover - compiled
+def fill_cast(corners, pivot, turn, position, scale, perspective, near, face, slope, lamps, map_, out):  # pragma: no cover - compiled
     """Fills ``out`` (L, F, F); ``corners`` (m, 3, 3); ``scale`` fine px per mm, or the focal length in them."""
     reach = 0.0
     for f in range(len(corners)):
         for k in range(3):
             reach = max(reach, corners[f, k, 0] ** 2 + corners[f, k, 1] ** 2 + corners[f, k, 2] ** 2)
-    texels = min(FINEST, len(near))
+    texels = len(map_)
     fine = texels / (2.04 * np.sqrt(reach))
-    map_, frame, own = np.empty((texels, texels), np.float32), np.empty((3, 3)), np.empty((3, 3))
+    frame, own = np.empty((3, 3)), np.empty((3, 3))
     for k in range(len(lamps)):
         same = k > 0
         for a in range(3):
@@ -143,6 +143,7 @@ def fill_shadow(near, face, slope, frame, lobe, position, scale, perspective, ma
     plain, simple = lobe[3] == 0.0, lobe[3] == 1.0
     for j in range(size):
         for i in range(size):
+            out[j, i] = 0.0
             if face[j, i] < 0:
                 continue
             nx, ny = slope[j, i, 0], slope[j, i, 1]

@@ -89,8 +89,7 @@ def on_cores(folder: Path, tasks: list[Task], jobs: int) -> Iterator[Chunk]:
 
 def _as_worker(backend: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: workers end their task
-    if (use_threads := getattr(backends.opened(backend), "use_threads", None)) is not None:
-        use_threads(1)  # the processes are as many as the cores
+    backends.share_cores(backend)
 
 
 def on_cluster(address: str, folder: Path, tasks: list[Task]) -> Iterator[Chunk]:
