@@ -99,6 +99,8 @@ def blocks_text(blocks: Blocks) -> str:
     for name, model in CLASSES.items():
         block = blocks.get(name, "file")
         lines.append("\n" + "\n".join(f"# {line.strip()}" for line in (model.__doc__ or "").strip().splitlines()))
-        entry = block if isinstance(block, str) else block.model_dump(mode="json")
-        lines.append(yaml.safe_dump({name: entry}, sort_keys=False, default_flow_style=None, allow_unicode=True).rstrip())
+        if isinstance(block, str):
+            lines.append(f"{name}: {block}")
+        else:
+            lines.append(yaml.safe_dump({name: block.model_dump(mode="json")}, sort_keys=False, default_flow_style=None).rstrip())
     return "\n".join(lines) + "\n"

@@ -65,6 +65,10 @@ def noisy(raw: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarr
 SITES = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))  # row, column, channel of an RGGB cell
 
 
+ROUND, CROSS = ((1, 2, 1), (2, 4, 2), (1, 2, 1)), ((0, 1, 0), (1, 4, 1), (0, 1, 0))
+NEIGHBOURS = (ROUND, CROSS, ROUND)  # by which a colour is filled in; where it was seen, none of it lies under the others
+
+
 def mosaic(light: np.ndarray) -> np.ndarray:
     """(H, W, 3) -> (H, W): the one colour that each pixel of an RGGB sensor sees."""
     raw = np.empty(light.shape[:2], light.dtype)
@@ -78,11 +82,13 @@ def demosaiced(raw: np.ndarray) -> np.ndarray:
     known = np.zeros((*raw.shape, 3), raw.dtype)
     for j, i, c in SITES:
         known[j::2, i::2, c] = raw[j::2, i::2]
-    near = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], raw.dtype)
-    sites = (known != 0).astype(raw.dtype)
+    sites = np.zeros_like(known)
     for j, i, c in SITES:
         sites[j::2, i::2, c] = 1
-    return np.stack([convolve(known[..., c], near, mode="mirror") / convolve(sites[..., c], near, mode="mirror") for c in range(3)], -1)
+    near = [np.asarray(NEIGHBOURS[c], raw.dtype) for c in range(3)]
+    return np.stack(
+        [convolve(known[..., c], near[c], mode="mirror") / convolve(sites[..., c], near[c], mode="mirror") for c in range(3)], -1
+    )
 
 
 def compressed(pixels: np.ndarray, quality: int) -> np.ndarray:

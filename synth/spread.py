@@ -18,6 +18,7 @@ from synth.sampling import Recipe, draw_sample, part_of
 from synth.store import files_of, members_of, tar
 
 AHEAD = 3  # tasks a cluster's worker is given at a time: what is not fetched yet would fill its memory
+PATIENCE = 20  # s that a scheduler may take to answer
 RETRIES = 10  # times that a task may lose its worker
 
 
@@ -103,7 +104,7 @@ def on_cluster(address: str, folder: Path, tasks: list[Task]) -> Iterator[Chunk]
         known = {task.number: task for task in tasks}
         waiting = iter(tasks)
         threads = max(1, sum(client.nthreads().values()))
-        going = completed([_submitted(client, task) for task, _ in zip(waiting, range(AHEAD * threads), strict=False)])
+        going = completed([_submitted(client, task) for _, task in zip(range(AHEAD * threads), waiting, strict=False)], loop=client.loop)
         for future in going:
             try:
                 lines, files = future.result()
@@ -125,7 +126,7 @@ def _client(address: str) -> Any:
     except ImportError:
         raise InputError("--scheduler", "dask.distributed is not installed", step="pip install 'formspect[cluster]'") from None
     try:
-        return Client(address, timeout=20, set_as_default=False)
+        return Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
             "--scheduler",
