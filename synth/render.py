@@ -154,7 +154,7 @@ def _finish(folder: Path, wanted: dict[str, Any], chunks: int) -> None:
     versions = {
         "formspect": version("formspect"),
         "python": platform.python_version(),
-        **{n: version(n) for n in ("numpy", "numba", "manifold3d", "pillow")},
+        **{n: version(n) for n in ("numpy", "numba", "manifold3d", "pillow", "isal")},
     }
     manifest = {k: wanted[k] for k in ("format", "part", "recipe", "backend", "shard")} | {"versions": versions, "files": files}
     write_json(folder / MANIFEST, manifest)

@@ -22,11 +22,8 @@ from synth.poses import KINDS, turn_of
 from synth.randomise import Blocks, Streams, blocks_of, varied_scene, varied_views
 from synth.scene import Scene, draw_scene
 
-ITEM_VIEWS = (
-    16,
-    64,
-)  # this many neighbouring samples show one drawn item, the second number after the first MANY: to build one takes longer
-MANY = 2048
+# neighbouring samples that show one drawn item, from a sample on: to build one takes longer than to draw it, and a small set is to be varied
+ITEM_VIEWS = ((0, 8), (256, 32), (2048, 64))
 CHORD = 20  # chords to a pixel: facets finer than a picture can show would only cost
 MASK_DEPTH = 2e-3  # of the part's diagonal: a smaller difference in depth is no defect
 MIN_VISIBLE = 1e-3  # of the image: a defect that changes fewer pixels counts as hidden
@@ -233,9 +230,11 @@ class Item:
 
 
 def item_number(index: int) -> int:
-    """Which item a sample shows: early ones have more of them, so that a small set is varied and a large one soon drawn."""
-    few, many = ITEM_VIEWS
-    return index // few if index < MANY else MANY // few + (index - MANY) // many
+    """Which item a sample shows."""
+    number = 0
+    for (start, views), (end, _) in zip(ITEM_VIEWS, (*ITEM_VIEWS[1:], (index + 1, 0)), strict=True):
+        number += -(-max(0, min(index + 1, end) - start) // views)
+    return number - 1
 
 
 def as_fine(part: Part, size: int) -> Part:
