@@ -30,7 +30,7 @@ from pipelines.agreement import agreement
 from synth import backends
 from synth.drawable import Drawable
 from synth.raycast import draw, light, truth
-from synth.render import _tasks, render
+from synth.render import render, tasks_of
 from synth.sampling import Recipe, as_fine, draw_sample
 from synth.scene import Scene, draw_scene
 from synth.spread import on_cores
@@ -83,6 +83,8 @@ def speed(part: Part, views: int, repeats: int) -> dict[str, Any]:
             kernel.append(kernel_milliseconds(part, recipe))
         whole.append(whole_rate(part, recipe))
         cores = os.cpu_count() or 1
+        if size == 64:
+            out["64, shards of 1000"] = {"views_per_second": summary([steady(part, recipe, shard=1000) for _ in range(repeats)])}
         out[str(size)] = {
             "outputs": "picture, mask, pose" + (", depth, normals, ids" if recipe.truth else ""), "asked": TARGETS[size],
             "views_per_second": summary(rates), "with_start_up": summary(whole), "kernel_milliseconds": summary(kernel),
@@ -91,12 +93,12 @@ def speed(part: Part, views: int, repeats: int) -> dict[str, Any]:
     return out
 
 
-def steady(part: Part, recipe: Recipe) -> float:
+def steady(part: Part, recipe: Recipe, shard: int | None = None) -> float:
     """Views a second after every process has done its first task."""
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         times, done = [], []
-        for chunk in on_cores(Path(folder), _tasks(part, recipe, None), cores):
+        for chunk in on_cores(Path(folder), tasks_of(part, recipe, shard), cores):
             times.append(time.perf_counter())
             done.append(len(chunk.lines))
         return sum(done[cores:]) / (times[-1] - times[cores - 1])

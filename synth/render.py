@@ -51,7 +51,7 @@ def render(
     if scheduler is None:
         backends.opened(recipe.backend)  # what is missing is said before anything is written
     _prepare(folder, wanted, force, force or replace)
-    tasks = _tasks(part, recipe, shard)
+    tasks = tasks_of(part, recipe, shard)
     left = [t for t in tasks if not _journal(folder, t.number).exists()]
     total, remaining = (sum(len(t.keys) for t in some) for some in (tasks, left))
     with progress(total, "rendering", "views") as advance, ExitStack() as stack:
@@ -65,7 +65,7 @@ def render(
     return open_dataset(folder, check=False), True
 
 
-def _tasks(part: Part, recipe: Recipe, shard: int | None) -> list[Task]:
+def tasks_of(part: Part, recipe: Recipe, shard: int | None) -> list[Task]:
     """The recipe's samples in pieces; a shard holds those of one split."""
     plan, tasks = recipe.plan(part), []
     for split in dict.fromkeys(key[0] for key in plan) if shard else (None,):
