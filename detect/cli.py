@@ -28,15 +28,38 @@ def detect() -> None:
     """Verdicts: the nearest good form, what is left over, where, and how sure."""
 
 
+route_option = click.option(
+    "--route",
+    type=click.Choice(["auto", "render", "photograph"]),
+    default="auto",
+    help="CAD form: compare with the part as it is drawn (render), or by outline, holes and a memory of the good photographs (photograph)."
+    " auto: render, where renders look like the good images.",
+)
+
+
 @detect.command()
-@click.argument("good", type=click.Path(path_type=Path))
+@click.argument("good", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--rendered", type=click.IntRange(1), metavar="N", help="In place of GOOD: N drawn views. No photograph is needed, and none remembered."
+)
+@route_option
 @run_option
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
 @click.option("--steps", type=click.IntRange(0, 10_000), metavar="N", help="Learned forms: steps of descent at most; 0: the encoder alone.")
 @click.option("--starts", type=click.IntRange(1, 256), metavar="K", help="Learned forms: codes to descend from, the encoder's first.")
 @device_option
 @json_option
-def calibrate(good: Path, run_folder: Path | None, alpha: float, steps: int | None, starts: int | None, device: str, as_json: bool) -> None:
+def calibrate(
+    good: Path | None,
+    rendered: int | None,
+    route: str,
+    run_folder: Path | None,
+    alpha: float,
+    steps: int | None,
+    starts: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
     """Learns from GOOD, a folder of good images and nothing else, what a good part's score is.
 
     Example: detect calibrate data/notched-cap/test/good --alpha 0.05
@@ -44,22 +67,32 @@ def calibrate(good: Path, run_folder: Path | None, alpha: float, steps: int | No
     from dataclasses import replace
 
     from detect.inspection import Settings
-    from detect.opening import open_detector, save_calibration
-    from detect.photographs import find_images, read_all
+    from detect.opening import calibrated_detector, save_calibration
+    from detect.photo_detector import PhotoDetector
+    from detect.photographs import find_images
 
     folder = _run_folder(run_folder)
+    if (good is None) == (rendered is None):
+        raise InputError("detect calibrate", "one of GOOD and --rendered is wanted", wanted="a folder of good images, or --rendered N")
     settings = replace(Settings(), **{k: v for k, v in (("steps", steps), ("starts", starts)) if v is not None})
-    detector = open_detector(folder, calibrated=False, device=device, settings=settings)
-    calibration = detector.calibrate(read_all(find_images(good), detector.size, detector.lens), alpha)
+    if rendered is not None:
+        from detect.opening import rendered_detector
+
+        detector = rendered_detector(folder, rendered, alpha)
+    else:
+        detector = calibrated_detector(folder, find_images(good), alpha, route=route, device=device, settings=settings)
+    calibration = detector.calibration
     path = save_calibration(detector)
     facts = {
+        "route": "photograph" if isinstance(detector, PhotoDetector) else "render",
         "run": str(folder),
         "calibration": str(path),
         "n": len(calibration.conformal.scores),
         "alpha": alpha,
         "threshold": calibration.conformal.threshold,
     }
-    result(facts, as_json, f"{path}: {facts['n']} good images, threshold {facts['threshold']:.4g} at a false-reject rate of {alpha:g}")
+    how = " by outline, holes and memory" if facts["route"] == "photograph" else ""
+    result(facts, as_json, f"{path}: {facts['n']} good images, threshold {facts['threshold']:.4g} at a false-reject rate of {alpha:g}{how}")
     say("next: detect inspect IMAGE..., or detect validate FOLDER")
 
 
@@ -160,24 +193,29 @@ def _dimensions(dimensions: dict[str, dict]) -> list[str]:
 )
 @click.option("--calibrate", "recalibrate", is_flag=True, help="First calibrate on FOLDER/calibrate/good.")
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="With --calibrate: the share of good parts that may be rejected.")
+@route_option
 @device_option
 @json_option
-def validate(folder: Path, run_folder: Path | None, output: Path, recalibrate: bool, alpha: float, device: str, as_json: bool) -> None:
+def validate(
+    folder: Path, run_folder: Path | None, output: Path, recalibrate: bool, alpha: float, route: str, device: str, as_json: bool
+) -> None:
     """Figures of a run on FOLDER/test/good and FOLDER/test/<class>, with masks in FOLDER/ground_truth where there are any.
 
     Example: detect validate data/notched-cap -o out/validation
     """
-    from detect.opening import open_detector, save_calibration
-    from detect.photographs import find_images, read_all
+    from detect.opening import calibrated_detector, open_detector, save_calibration
+    from detect.photographs import find_images
     from detect.report import figure
     from detect.validation import check_layout, write_validation
     from detect.validation import validate as inspect_all
 
     check_layout(folder)
-    detector = open_detector(_run_folder(run_folder), device=device, calibrated=not recalibrate)
     if recalibrate:
-        detector.calibrate(read_all(find_images(folder / "calibrate" / "good"), detector.size, detector.lens), alpha)
+        good = find_images(folder / "calibrate" / "good")
+        detector = calibrated_detector(_run_folder(run_folder), good, alpha, route=route, device=device)
         save_calibration(detector)
+    else:
+        detector = open_detector(_run_folder(run_folder), device=device)
     figures = write_validation(inspect_all(detector, folder), output)
     rows = [
         f"{name:<16} {c['n']:>5} images  AUROC {figure(c['image_auroc'])}  rejected {figure(c['rejected'])}  pixel AUROC {figure(c['pixel_auroc'])}  AUPRO {figure(c['aupro'])}"

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detect import cad_detector, inspection
+import numpy as np
+
+from cad.errors import InputError
+from cad.files import read_json
+from detect import cad_detector, inspection, photo_detector
 from detect.cad_detector import CadDetector, CadRun
-from detect.inspection import Detector, Settings
+from detect.inspection import CALIBRATION, Detector, Settings
+from detect.photo_detector import PhotoDetector
+from detect.photographs import Photograph, read_all
+from synth.sampling import Recipe, draw_sample
 from train.cad_form import open_form, read_config
 from train.runs import open_run
 
-AnyDetector = Detector | CadDetector
+AnyDetector = Detector | CadDetector | PhotoDetector
+
+ROUTES = ("auto", "render", "photograph")
+ASKED = 8  # good photographs by which a route is chosen
+VIEWS = 7907  # the seed of drawn views that a calibration is made on
+VARIED = ("lights", "ambient", "surface", "sensor")  # of them
+STRANGE = 0.18  # of a picture that a render leaves over, median, from which no render has the photographs' finish
 
 
 def open_detector(
@@ -24,12 +37,60 @@ def open_detector(
     config = read_config(folder)
     if config is not None:
         run = CadRun(folder, open_form(folder, config))
+        if calibrated and _of_photographs(calibration or folder / CALIBRATION):
+            return PhotoDetector(run, calibration=photo_detector.load_calibration(run, calibration or folder / CALIBRATION))
         return CadDetector(run, calibration=cad_detector.load_calibration(run, calibration) if calibrated else None)
     opened = open_run(folder)
     known = inspection.load_calibration(opened, calibration) if calibrated else None
     return Detector(opened, device=device, settings=settings, calibration=known)
 
 
+def _of_photographs(path: Path) -> bool:
+    if not path.exists():
+        return False
+    data = read_json(path, "a calibration")
+    return isinstance(data, dict) and data.get("form") == "photograph"
+
+
+def calibrated_detector(
+    folder: str | Path, images: list[Path], alpha: float, *, route: str = "auto", device: str = "auto", settings: Settings | None = None
+) -> AnyDetector:
+    """A run calibrated on good ``images``. ``route``, of a CAD form: ``render`` compares with the part as it is drawn, ``photograph`` by
+    outline, holes and a memory of the images; ``auto`` takes the first where renders look like the images. Raises InputError."""
+    detector = open_detector(folder, calibrated=False, device=device, settings=settings)
+    if isinstance(detector, CadDetector):
+        if route == "photograph" or (route == "auto" and shines_otherwise(detector, images)):
+            detector = PhotoDetector(detector.run)
+    elif route != "auto":
+        raise InputError("--route", f"found {route}, and the run is a learned form", wanted="a CAD form", step="train fit PART --form cad")
+    detector.calibrate(read_all(images, detector.size, detector.lens), alpha)
+    return detector
+
+
+def rendered_detector(folder: str | Path, count: int, alpha: float) -> PhotoDetector:
+    """A CAD form calibrated by outline and holes on ``count`` drawn good views, their light, surface, background and sensor varied: no
+    photograph at all. Raises InputError."""
+    detector = open_detector(folder, calibrated=False)
+    if not isinstance(detector, CadDetector):
+        raise InputError("--rendered", "the run is a learned form", wanted="a CAD form", step="train fit PART --form cad")
+    photo, part = PhotoDetector(detector.run), detector.form.part
+    recipe = Recipe(count, 0, size=photo.size, seed=VIEWS, randomise=dict.fromkeys(VARIED, "default"))
+    views = [draw_sample(part, recipe, "train", "good", k).image for k in range(count)]
+    photo.calibrate([Photograph(Path(f"{k:06d}.png"), v, photo.size, photo.size) for k, v in enumerate(views)], alpha, remember=False)
+    return photo
+
+
+def shines_otherwise(detector: CadDetector, images: list[Path]) -> bool:
+    """Whether the nearest renders leave over too much of some of the ``images`` for their light to be told."""
+    some = [images[k] for k in np.unique(np.linspace(0, len(images) - 1, ASKED).astype(int))]
+    detector.use(None, content=(np.inf, np.inf))
+    found = detector.projected(read_all(some, detector.size, detector.lens))
+    return float(np.median([cad_detector.misfit(f.refined) for f in found])) > STRANGE
+
+
 def save_calibration(detector: AnyDetector, path: Path | None = None) -> Path:
-    """Of a calibrated detector, into its run folder or another ``path``."""
+    """Of a calibrated detector, into its run folder or another ``path``; a memory beside it."""
+    path = path or detector.run.folder / CALIBRATION
+    if isinstance(detector, PhotoDetector):
+        photo_detector.save_memory(detector.calibration, path)
     return inspection.save_calibration(detector.run, detector.calibration, path)

@@ -13,7 +13,11 @@ from typing import Any
 from synth.backends import MODULES
 
 LIBRARIES = ("numpy", "numba", "manifold3d", "trimesh", "torch", "lightning-fabric")
-EXTRAS = {"cluster": ("distributed", "synth render --scheduler"), "hdri": ("OpenImageIO", ".hdr and .exr maps")}
+EXTRAS = {
+    "cluster": ("distributed", "synth render --scheduler"),
+    "hdri": ("OpenImageIO", ".hdr and .exr maps"),
+    "features": ("efficientnet_lite_pytorch", "memories of photographs"),
+}
 PATIENCE = 120  # s that a back end may take to load
 ASK = "from synth.backends import MODULES; import importlib; print(importlib.import_module(MODULES[{!r}]).missing() or '')"
 

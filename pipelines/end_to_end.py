@@ -84,15 +84,13 @@ def run(part: Part, folder: str | Path, plan: Plan) -> dict[str, Any]:
         "validate",
         [weights, learned, plan.alpha],
         outputs,
-        lambda: _validate(made, views / "train" / "good", data, folder / "synthetic", plan),
+        lambda: _validate(made, views / "train" / "good", data, folder / "synthetic", plan, "render" if plan.form == "cad" else "auto"),
     )
     if plan.real is not None:
         files = sorted((p.relative_to(plan.real).as_posix(), sha256(p)) for p in plan.real.rglob("*") if p.is_file())
         outputs = [folder / "real" / n for n in ("section.json", "metrics.json", "calibration.json", "baseline.json")]
         stages.run("real", [weights, files, plan.alpha], outputs, lambda: _real(made, folder / "real", plan))
-    wanted = (folder / ("real" if plan.real else "synthetic") / "calibration.json").read_bytes()
-    if not (made / "calibration.json").exists() or (made / "calibration.json").read_bytes() != wanted:
-        write(made / "calibration.json", wanted)  # the run that the user goes on with is calibrated on what he has
+    _use_calibration(folder / ("real" if plan.real else "synthetic"), made)
     page = folder / "report.html"
     sections = [sha256(folder / n / "section.json") for n in ("synthetic", "real") if (n == "synthetic" or plan.real)]
     stages.run("report", [part.text, weights, sections, str(plan.real)], [page], lambda: _report(part, folder, plan, stages))
@@ -134,18 +132,27 @@ def _train(data: Path, made: Path, plan: Plan) -> None:
         fit(opened, target, config, device=plan.device)
 
 
-def _validate(made: Path, good: Path, folder: Path, output: Path, plan: Plan) -> None:
+def _validate(made: Path, good: Path, folder: Path, output: Path, plan: Plan, route: str = "auto") -> None:
     """Calibrates on ``good``, inspects ``folder``, leaves calibration, figures and the report's section in ``output``."""
-    from detect.opening import open_detector, save_calibration
-    from detect.photographs import find_images, read_all
+    from detect.opening import calibrated_detector, save_calibration
+    from detect.photographs import find_images
     from detect.report import section
     from detect.validation import validate, write_validation
 
-    detector = open_detector(made, calibrated=False, device=plan.device)
-    detector.calibrate(read_all(find_images(good), detector.size, detector.lens), plan.alpha)
+    detector = calibrated_detector(made, find_images(good), plan.alpha, route=route, device=plan.device)
     save_calibration(detector, output / "calibration.json")
     result = validate(detector, folder)
     write_json(output / "section.json", section(result, write_validation(result, output)))
+
+
+def _use_calibration(source: Path, made: Path) -> None:
+    """The run that the user goes on with is calibrated on what he has; its memory comes along."""
+    names = {p.name for folder in (source, made) for p in folder.glob("calibration.*")}
+    for name in sorted(names):
+        if not (source / name).exists():
+            (made / name).unlink()
+        elif not (made / name).exists() or (made / name).read_bytes() != (source / name).read_bytes():
+            write(made / name, (source / name).read_bytes())
 
 
 def _real(made: Path, output: Path, plan: Plan) -> None:

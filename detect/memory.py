@@ -1,0 +1,201 @@
+"""A memory in the part's own frame: what k good photographs look like at each place of the part, by pretrained filters.
+
+Each photograph is brought to the frame that its fitted pose says, turned to where it agrees best with the others, its grey levels
+standardised within the part. A patch is compared with good ones at its own place and next to it alone, so that a handful of photographs
+teaches what a memory that knows no place wants hundreds for; a part that looks alike after a turn teaches once a turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from detect.filters import CELLS, SIDE, features
+from detect.outline import Outlined, turned_in_plane
+
+REACH = 0.38  # of the frame's width that a disc of the part's area is in radius
+SPREAD, MIDDLE, BOUND = 0.2, 0.5, 2.5  # grey levels of a standard deviation, of the mean, and where they are clipped, in deviations
+RINGS, SPOKES = 24, 240  # of the polar picture by which turns are found
+PERIODS = (2, 3, 4, 5, 6, 8, 12)  # turns to a round that a part may look alike after
+UNLIKE = 0.25  # of a view's own variation that may differ after such a turn
+MOST = 120  # pictures that are remembered: turned ones are left out first
+WINDOW = 1  # cells to each side that a patch may have moved by
+FLOOR = 0.25  # of the median good distance: the least that a place is said to vary by
+POOLED = 1.0  # cells over which distances are pooled
+TOP = 0.01  # share of the frame's cells whose mean is a picture's score
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A photograph in the part's frame: ``picture`` (SIDE, SIDE) in [0, 1] and ``inside`` (SIDE, SIDE) bool, where the form is;
+    ``rows``, ``columns`` (SIDE, SIDE): where in the photograph each of its pixels lies."""
+
+    picture: np.ndarray
+    inside: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def turned(self, angle: float) -> Frame:
+        """By ``angle`` radians, counter-clockwise."""
+        line = np.arange(SIDE) - (SIDE - 1) / 2
+        y, x = np.meshgrid(line, line, indexing="ij")
+        c, s = np.cos(angle), np.sin(angle)
+        at = [(SIDE - 1) / 2 + s * x + c * y, (SIDE - 1) / 2 + c * x - s * y]
+        picture, rows, columns = (ndimage.map_coordinates(v, at, order=1, mode="nearest") for v in (self.picture, self.rows, self.columns))
+        inside = ndimage.map_coordinates(self.inside.astype(np.uint8), at, order=0) > 0
+        return Frame(picture, inside, rows, columns)
+
+
+def framed(grey: np.ndarray, found: Outlined) -> Frame:
+    """(S, S) in [0, 1] and its fit -> its frame."""
+    form = ndimage.binary_fill_holes(found.ids > 0)
+    cy, cx = ndimage.center_of_mass(form)
+    zoom, angle = np.sqrt(form.sum() / np.pi) / (REACH * SIDE), turned_in_plane(found)
+    line = (np.arange(SIDE) - (SIDE - 1) / 2) * zoom
+    y, x = np.meshgrid(line, line, indexing="ij")
+    c, s = np.cos(angle), np.sin(angle)
+    columns, rows = cx + c * x + s * y, cy - s * x + c * y
+    inside = ndimage.map_coordinates(form.astype(np.uint8), [rows, columns], order=0) > 0
+    picture = ndimage.map_coordinates(grey, [rows, columns], order=1, mode="nearest")
+    mean, spread = picture[inside].mean(), picture[inside].std() + 1e-3
+    return Frame(np.clip((picture - mean) / spread, -BOUND, BOUND) * SPREAD + MIDDLE, inside, rows, columns)
+
+
+def polar(picture: np.ndarray) -> np.ndarray:
+    """(RINGS, SPOKES) about the frame's middle, each ring less its mean."""
+    radius = (np.arange(RINGS) + 0.5) / RINGS * 1.15 * REACH * SIDE
+    angle = 2 * np.pi * np.arange(SPOKES) / SPOKES
+    rows, columns = ((SIDE - 1) / 2 + radius[:, None] * f(angle) * sign for f, sign in ((np.sin, -1), (np.cos, 1)))
+    rings = ndimage.map_coordinates(ndimage.gaussian_filter(picture, 2.0), [rows, columns], order=1)
+    return (rings - rings.mean(1, keepdims=True)) * np.sqrt(radius)[:, None]
+
+
+def agreement(rings: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(SPOKES,) correlation of two polar pictures after ``rings`` is turned by each step, clockwise."""
+    product = np.fft.ifft(np.fft.fft(rings, axis=1) * np.conj(np.fft.fft(other, axis=1)), axis=1).real.sum(0)
+    return product / max(np.linalg.norm(rings) * np.linalg.norm(other), 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """``reference`` (RINGS, SPOKES): the mean good picture; ``period``: turns to a round after which it looks alike; ``patches`` (N, CELLS,
+    CELLS, C) float16 of good photographs and their turns, ``owner`` (N,) whose they are; ``centre`` and ``spread`` (CELLS, CELLS) of
+    good distances at each place."""
+
+    reference: np.ndarray
+    period: int
+    patches: np.ndarray
+    owner: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+    spins: bool
+
+    @classmethod
+    def of(cls, frames: list[Frame], spins: bool, period: int = 1) -> Memory:
+        """From good photographs; ``spins``: whether the part may be turned any way in the picture's plane; ``period``: turns to a round
+        after which it looks alike."""
+        reference = polar(frames[0].picture)
+        if spins:
+            for _ in range(2):
+                frames = [_aligned(f, reference) for f in frames]
+                reference = np.mean([polar(f.picture) for f in frames], 0)
+        else:
+            reference = np.mean([polar(f.picture) for f in frames], 0)
+        period = period if spins else 1
+        turns = [2 * np.pi * k / period for k in range(min(period, max(1, MOST // len(frames))))]
+        pictures = [(f.turned(t) if t else f).picture for t in turns for f in frames]
+        patches = np.concatenate([features(np.stack(pictures[i : i + 8])) for i in range(0, len(pictures), 8)]).astype(np.float16)
+        owner = np.tile(np.arange(len(frames)), len(turns))
+        blank = cls(reference, period, patches, owner, np.zeros((CELLS, CELLS)), np.ones((CELLS, CELLS)), spins)
+        good = (
+            np.stack([blank.distances(patches[k].astype(np.float32), owner != k) for k in range(len(frames))]) if len(frames) > 1 else None
+        )
+        if good is None:
+            return blank
+        good = ndimage.gaussian_filter(good, (0, POOLED, POOLED))
+        centre = ndimage.gaussian_filter(np.median(good, 0), POOLED)
+        spread = ndimage.gaussian_filter(1.4826 * np.median(np.abs(good - np.median(good, 0)), 0), 2 * POOLED)
+        return cls(reference, period, patches, owner, centre, np.maximum(spread, FLOOR * np.median(centre)), spins)
+
+    def distances(self, query: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
+        """(CELLS, CELLS) from patches (CELLS, CELLS, C) to the nearest remembered ones no more than WINDOW cells away, of the pictures that
+        ``use`` (N,) names."""
+        import torch
+
+        known, at = self._known if use is None else self._known[torch.from_numpy(use)], torch.from_numpy(query)
+        best = torch.full((CELLS, CELLS), torch.inf)
+        square = at.pow(2).sum(-1)
+        for dy in range(-WINDOW, WINDOW + 1):
+            for dx in range(-WINDOW, WINDOW + 1):
+                y0, y1, x0, x1 = max(0, dy), CELLS + min(0, dy), max(0, dx), CELLS + min(0, dx)
+                here = (slice(y0 - dy, y1 - dy), slice(x0 - dx, x1 - dx))
+                there = known[:, y0:y1, x0:x1]
+                gap = there.pow(2).sum(-1) - 2 * torch.einsum("nhwc,hwc->nhw", there, at[here]) + square[here]
+                best[here] = torch.minimum(best[here], gap.amin(0))
+        return best.clamp(min=0).sqrt().numpy().astype(float)
+
+    @cached_property
+    def _known(self) -> Any:
+        import torch
+
+        return torch.from_numpy(self.patches.astype(np.float32))
+
+    def compared(self, frame: Frame, leave: int | None = None) -> tuple[np.ndarray, float, Frame]:
+        """(CELLS, CELLS) how far from good each place of ``frame`` is, in deviations of good ones; the mean of the highest within the part;
+        and the frame as it was turned. ``leave``: a remembered photograph that is not to be asked, for it is this one."""
+        frame = _aligned(frame, self.reference) if self.spins else frame
+        far = ndimage.gaussian_filter(
+            self.distances(features(frame.picture[None])[0], None if leave is None else self.owner != leave), POOLED
+        )
+        share = frame.inside.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean((1, 3))
+        places = np.where(ndimage.binary_dilation(share > 0.25), (far - self.centre) / self.spread, 0.0)
+        count = max(1, round(TOP * places.size))
+        return places, float(np.sort(places.ravel())[-count:].mean()), frame
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What a file of it holds."""
+        return {
+            "reference": self.reference, "patches": self.patches, "owner": self.owner.astype(np.int64), "centre": self.centre, "spread": self.spread,
+            "period": np.array([self.period]), "spins": np.array([int(self.spins)]),
+        }  # fmt: skip
+
+    @classmethod
+    def from_tensors(cls, held: dict[str, np.ndarray]) -> Memory:
+        return cls(
+            held["reference"],
+            int(held["period"][0]),
+            held["patches"],
+            held["owner"],
+            held["centre"],
+            held["spread"],
+            bool(held["spins"][0]),
+        )
+
+
+def _aligned(frame: Frame, reference: np.ndarray) -> Frame:
+    """Turned to where it agrees best with the ``reference``."""
+    step = int(np.argmax(agreement(polar(frame.picture), reference)))
+    return frame.turned(-2 * np.pi * step / SPOKES) if step else frame
+
+
+def symmetry_of(normal: np.ndarray, feature: np.ndarray) -> int:
+    """The most turns to a round after which a view along the part's axis, (S, S, 3) normals and (S, S) ids, looks alike."""
+    form = ndimage.binary_fill_holes(feature > 0)
+    cy, cx = ndimage.center_of_mass(form)
+    y, x = np.mgrid[: len(form), : len(form)] - np.array([cy, cx])[:, None, None]
+    radius = np.maximum(np.hypot(x, y), 1e-9)
+    outward = (normal[..., 0] * x - normal[..., 1] * y) / radius  # turns with the part, as heights and ids do
+    layers = np.stack([form * 1.0, normal[..., 2], outward, (feature > 0) * 1.0])
+    best = 1
+    for n in PERIODS:
+        c, s = np.cos(2 * np.pi / n), np.sin(2 * np.pi / n)
+        at = [cy + s * x + c * y, cx + c * x - s * y]
+        moved = np.stack([ndimage.map_coordinates(layer, at, order=1) for layer in layers])
+        unlike = np.abs(moved - layers)[:, form].mean() / max(np.abs(layers[:, form] - layers[:, form].mean(1, keepdims=True)).mean(), 1e-9)
+        if unlike < UNLIKE:
+            best = n
+    return best

@@ -1,0 +1,290 @@
+"""The CAD form's detector for photographs whose finish no render has: outline and holes by descent, and what k good photographs taught of
+the part's surface in its own frame. The same doors as the other detectors' (calibrate, inspect); grey levels alone, and no overall brightness.
+
+Each term of its score is in units of what TERM of good photographs stay below; the largest counts, so that none can veto another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from scipy import ndimage
+from threadpoolctl import threadpool_limits
+
+from cad.command import progress
+from cad.errors import InputError
+from cad.files import whole
+from cad.views import Turn
+from detect import filters
+from detect.cad_detector import TERM, CadRun, run_id
+from detect.calibrate import Conformal, check_alpha
+from detect.compare import regions
+from detect.explain import by_votes
+from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration, region_record
+from detect.memory import CELLS, SIDE, Frame, Memory, framed, symmetry_of
+from detect.outline import Outlined, OutlineSearch, stretched
+from detect.photographs import Photograph
+from detect.silhouette import Silhouette, silhouettes
+from synth.poses import rotations
+from synth.raycast import draw, truth
+from train.cad_form import luminance
+from train.lens import Lens
+
+FORMAT = 1
+SIZE = 160  # px at which photographs are read: an outline wants more of them than a render's light does
+UPRIGHT = 30.0  # degrees of tilt up to which a part's frame is flat enough for a memory
+LEVEL = 0.999  # quantile of good photographs' pixels above which a region lies
+LEAST = (0.02, 0.05, 1.0)  # of each term: less than that is never the unit, however alike good photographs are
+ANOTHER = 0.5  # IoU of outlines below which a photograph shows no such part
+PIECE = 0.004  # of the part's area: a smaller piece of the outline is not said to be missing, or too much
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoCalibration:
+    """What good photographs look like: their scores, the unit of each term (outline, holes, memory), the levels above which a pixel of
+    outline or memory belongs to a region, and the memory itself (None: of none, or where it is not installed)."""
+
+    conformal: Conformal
+    units: tuple[float, float, float]
+    levels: tuple[float, float]
+    memory: Memory | None
+    run: str
+    images: list[str]
+
+    level = 1.0  # of the anomaly map, which is in units of ``levels``
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT, "form": "photograph", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
+            "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
+            "units": list(self.units), "levels": list(self.levels), "memory": self.memory is not None, "images": self.images,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A photograph's silhouette, nearest good form (None where it shows no part), frame, and what is left over: ``terms`` of outline, holes
+    and memory; ``places`` (CELLS, CELLS) of the memory, None without one."""
+
+    silhouette: Silhouette
+    found: Outlined | None
+    frame: Frame | None
+    terms: tuple[float, float, float]
+    places: np.ndarray | None
+    seconds: float
+
+
+class PhotoDetector:
+    """A CAD run ready to calibrate and inspect on photographs. Images are computed one by one, on all cores."""
+
+    size = SIZE
+
+    def __init__(self, run: CadRun, *, calibration: PhotoCalibration | None = None) -> None:
+        self.run, self.form, self.calibration = run, run.form, calibration
+        self.search = OutlineSearch(run.form.part)
+        turn = run.form.part.views.rotation
+        self.flat = isinstance(turn, Turn) and max(map(abs, turn.tilt)) <= UPRIGHT
+        self.spins = self.flat and float(np.ptp(turn.spin)) > 0
+
+    @cached_property
+    def period(self) -> int:
+        """Turns to a round after which the part, seen along its axis, looks alike in even light: by its renders."""
+        turn = np.array(next(iter(rotations(self.form.part.views.rotation, 1))))
+        found = self.search.scene(turn, (0.0, 0.0), 0.0)
+        seen = truth(self.search.item, found, SIZE)
+        return symmetry_of(seen.normal, seen.feature)
+
+    @property
+    def name(self) -> str:
+        return self.run.folder.name
+
+    @property
+    def lens(self) -> Lens | None:
+        return self.form.lens
+
+    def fitted(self, photograph: Photograph) -> Seen:
+        """Its silhouette and nearest good form, before any memory is asked."""
+        began = time.perf_counter()
+        grey = luminance(photograph.pixels) ** (1 / 2.2)  # as it looks: steps in the dark count as those in the light do
+        candidates = silhouettes(grey)
+        if not candidates[0].mask.any():
+            return Seen(candidates[0], None, None, (np.inf, np.inf, 0.0), None, time.perf_counter() - began)
+        seen, found = min(((c, self.search(grey, c)) for c in candidates), key=lambda pair: pair[1].loss)
+        return Seen(
+            seen, found, framed(grey, found) if self.flat else None, (found.loss, found.holes, 0.0), None, time.perf_counter() - began
+        )
+
+    def remembered(self, seen: Seen, memory: Memory | None, leave: int | None = None) -> Seen:
+        """With what the memory says of it."""
+        if memory is None or seen.frame is None:
+            return seen
+        began = time.perf_counter()
+        places, worst, frame = memory.compared(seen.frame, leave)
+        return Seen(seen.silhouette, seen.found, frame, (*seen.terms[:2], worst), places, seen.seconds + time.perf_counter() - began)
+
+    def calibrate(self, photographs: Sequence[Photograph], alpha: float, *, remember: bool = True) -> PhotoCalibration:
+        """From good photographs alone; ``remember`` what the part's surface looks like in them. Raises InputError where they are too few for
+        ``alpha``, or show no part."""
+        check_alpha(alpha, len(photographs))
+        with progress(2 * len(photographs), "calibrating", "images") as advance:
+            fits = [s for part in chunks(photographs) for s in self._each(self.fitted, part, advance)]
+            for photograph, seen in zip(photographs, fits, strict=True):
+                if seen.found is None:
+                    raise InputError(photograph.path, str(seen.silhouette.reason), wanted="a photograph of one good part, whole")
+            memory = Memory.of([s.frame for s in fits], self.spins, self.period) if remember and self.flat and filters.available() else None
+            own = [self.remembered(s, memory, k) for k, s in enumerate(fits)]
+            advance(len(photographs))
+        terms = np.array([s.terms for s in own])
+        units = tuple(float(max(np.quantile(terms[:, k], TERM), LEAST[k])) for k in range(3))
+        levels = (
+            float(np.quantile([np.abs(s.found.excess) for s in own], LEVEL)) + 1e-3,
+            max(float(np.quantile([s.places for s in own], LEVEL)), 1.0) if memory is not None else 1.0,
+        )
+        conformal = Conformal(np.sort((terms / units).max(1)), alpha)
+        self.calibration = PhotoCalibration(conformal, units, levels, memory, run_id(self.run), [p.path.name for p in photographs])
+        return self.calibration
+
+    def _each(self, work: Any, items: Sequence[Any], advance: Any = lambda count: None) -> list[Any]:
+        with one_thread_each() as pool, threadpool_limits(1):
+            done = list(pool.map(work, items))
+        advance(len(items))
+        return done
+
+    def inspect(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Inspection, np.ndarray, np.ndarray]]:
+        """For each photograph: its Inspection, its anomaly map (S, S) float32, and its nearest form (S, S) float32 in grey [0, 1].
+
+        Raises InputError where the run is not calibrated.
+        """
+        if self.calibration is None:
+            raise not_calibrated(self.run.folder)
+        memory = self.calibration.memory
+        for part in chunks(photographs):
+            for photograph, seen in zip(part, self._each(lambda p: self.remembered(self.fitted(p), memory), part), strict=True):
+                anomaly = self.anomaly(seen)
+                yield self.report(photograph, seen, anomaly), anomaly, self._pictured(seen)
+
+    def anomaly(self, seen: Seen) -> np.ndarray:
+        """(S, S) float32: 1 is where a region begins; of the outline or of the memory, whichever is more."""
+        out = np.zeros((SIZE, SIZE), np.float32)
+        if seen.found is None:
+            return out
+        out[:] = ndimage.gaussian_filter(np.abs(seen.found.excess), 0.7) / self.calibration.levels[0]
+        if seen.places is not None:
+            fine = np.kron(seen.places, np.ones((SIDE // CELLS,) * 2)) / self.calibration.levels[1]
+            j, i = (np.clip(np.rint(v).astype(int), 0, SIZE - 1) for v in (seen.frame.rows, seen.frame.columns))
+            np.maximum.at(out, (j, i), ndimage.gaussian_filter(fine, SIDE // CELLS / 2).astype(np.float32))
+        return out
+
+    def report(self, photograph: Photograph, seen: Seen, anomaly: np.ndarray) -> Inspection:
+        """The verdict on one photograph."""
+        began, conformal = time.perf_counter(), self.calibration.conformal
+        if seen.found is None:
+            score = 10 * conformal.threshold
+            return self._inspection(photograph, score, "not this part", [], {}, 0, seen.seconds, seen.silhouette.reason)
+        score = float((np.array(seen.terms) / self.calibration.units).max())
+        verdict, reason, places = conformal.verdict(score), None, []
+        if seen.found.iou < ANOTHER:
+            verdict, reason = "not this part", f"no pose of the part has such an outline: {100 * seen.found.iou:.0f} % of it agrees"
+        elif seen.silhouette.reason is not None:
+            verdict, reason = ("unsure" if verdict == "pass" else verdict), seen.silhouette.reason
+        if verdict in ("fail", "unsure"):
+            names = self.form.part.names
+            level = min(1.0, float(anomaly.max()) * 0.999)
+            places = [
+                region_record(r, anomaly, by_votes(r, anomaly, seen.found.ids, names), photograph) for r in regions(anomaly, level)[:8]
+            ]
+            reason = reason or (self.finding(seen) if seen.terms[0] > self.calibration.units[0] else None)
+        seconds = seen.seconds + time.perf_counter() - began
+        return self._inspection(photograph, score, verdict, places, self._pose(seen.found), seen.found.steps, seconds, reason)
+
+    def finding(self, seen: Seen) -> str | None:
+        """What is wrong with the outline, in words: a stretch of the whole, with the dimensions that are off by it; else a piece that is
+        missing, or too much."""
+        if (stretch := stretched(seen.silhouette, seen.found, self.search)) is not None:
+            factor, degrees = stretch
+            off = ", ".join(f"{n} about {self.form.part.nominal[n] * factor:.3g} mm" for n in self._across())
+            return f"{factor:.2f} times as long along {degrees:.0f} degrees as across: out of tolerance there: {off or 'the whole part'}"
+        area = max((seen.found.ids > 0).sum(), 1)
+        for sign, words in ((-1, "a piece is missing"), (1, "more than the part is there")):
+            labels, count = ndimage.label(sign * seen.found.excess > self.calibration.levels[0])
+            if count and (largest := np.bincount(labels.ravel())[1:].max()) > PIECE * area:
+                return f"{words}: {100 * largest / area:.0f} % of its outline's area"
+        return None
+
+    def _across(self) -> list[str]:
+        """The dimensions that change the part's silhouette seen along its axis, or its holes."""
+        part = self.form.part
+        turn = np.array(self.search.known[0][0])
+        scene = self.search.scene(turn, (0.0, 0.0), 0.0)
+        return [n for n in part.dimensions if self._moves(n, scene)]
+
+    def _moves(self, name: str, scene: Any) -> bool:
+        from synth.drawable import Drawable
+        from synth.raycast import outline
+
+        part = self.form.part
+        try:
+            changed = Drawable.of(part.mesh({**part.nominal, name: 1.1 * part.nominal[name]}))
+        except InputError:
+            return False
+        own, other = (outline(item, scene, 96).feature > 0 for item in (self.search.item, changed))
+        return (own != other).sum() > 0.02 * own.sum()
+
+    def _inspection(
+        self, photograph: Photograph, score: float, verdict: str, places: list, pose: dict, steps: int, seconds: float, reason: str | None
+    ) -> Inspection:
+        conformal = self.calibration.conformal
+        return Inspection(
+            str(photograph.path), score, conformal.p_value(score), conformal.threshold, verdict, places, pose, steps, round(1e3 * seconds, 3), self.name,
+            None, {}, reason,
+        )  # fmt: skip
+
+    def _pose(self, found: Outlined) -> dict[str, Any]:
+        scene = found.scene
+        return {
+            "rotation": [[round(float(v), 6) for v in row] for row in scene.rotation],
+            "position_mm": [round(float(v), 4) for v in scene.position],
+            "mm_per_pixel": round(1 / scene.pixels_per_mm(SIZE), 6),
+        }
+
+    def _pictured(self, seen: Seen) -> np.ndarray:
+        """(S, S) float32: the nearest form, in any light: it is the outline that was fitted."""
+        if seen.found is None:
+            return np.zeros((SIZE, SIZE), np.float32)
+        return draw(self.search.item, seen.found.scene, SIZE)[..., 0].astype(np.float32) / 255
+
+
+def memory_file(path: Path) -> Path:
+    """Beside a calibration, where its memory lies."""
+    return path.with_name(f"{path.stem}.memory.safetensors")
+
+
+def save_memory(calibration: PhotoCalibration, path: Path) -> None:
+    if calibration.memory is None:
+        memory_file(path).unlink(missing_ok=True)
+        return
+    with whole(memory_file(path)) as temporary:
+        save_file({k: np.ascontiguousarray(v) for k, v in calibration.memory.tensors().items()}, temporary)
+
+
+def load_calibration(run: CadRun, path: Path) -> PhotoCalibration:
+    """Raises InputError where it is damaged, of another form or of a newer format."""
+
+    def of(data: dict[str, Any]) -> PhotoCalibration:
+        memory = Memory.from_tensors(load_file(memory_file(path))) if data["memory"] else None
+        return PhotoCalibration(
+            Conformal(np.asarray(data["scores"], float), data["alpha"]), tuple(map(float, data["units"])), tuple(map(float, data["levels"])), memory,
+            data["run"], data["images"],
+        )  # fmt: skip
+
+    try:
+        return read_calibration(run.folder, path, of, newest=FORMAT, own=run_id(run), other="another form", form="photograph")
+    except OSError as error:
+        raise InputError(memory_file(path), f"cannot be read: {error}", wanted="the calibration's memory", step="calibrate again") from None
