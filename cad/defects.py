@@ -144,11 +144,13 @@ def missing(part: Part, dimensions: Mapping[str, float], spec: Missing, rng: np.
     mesh = part.mesh(dimensions)
     own = mesh.vertices[np.unique(mesh.faces[_on(mesh, spec.on)])]
     low, high = own.min(0), own.max(0)
-    middle, reach = (low + high) / 2, float(np.linalg.norm(high - low))
+    middle, reach = (low + high) / 2, mesh.diagonal
     start = rng.uniform(0, 2 * np.pi)
     angles = start + 2 * np.pi * fraction * np.linspace(0, 1, 25)
     sector = CrossSection([np.concatenate([[[0.0, 0.0]], reach * np.column_stack([np.cos(angles), np.sin(angles)])])])
-    tool = Manifold.extrude(sector, high[2] - low[2] + 2e-3).translate([middle[0], middle[1], low[2] - 1e-3])
+    # through all of the part: faces that a later feature made (a chamfer's top) are not the feature's own, but the solid below them is
+    bottom, top = mesh.bounds[:, 2]
+    tool = Manifold.extrude(sector, top - bottom + 2e-3).translate([middle[0], middle[1], bottom - 1e-3])
     angle = float(start + np.pi * fraction)
     where = middle + np.array([np.cos(angle), np.sin(angle), 0]) * (high - low)[:2].max() / 2
     return part.mesh(dimensions, trim=(spec.on, tool)), DefectRecord("missing", (spec.on,), fraction, "fraction", _point(where))

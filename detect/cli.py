@@ -91,7 +91,9 @@ def calibrate(
         "alpha": alpha,
         "threshold": calibration.conformal.threshold,
     }
-    how = " by outline, holes and memory" if facts["route"] == "photograph" else ""
+    how = ""
+    if isinstance(detector, PhotoDetector):
+        how = " by outline and holes" + (" and a memory of them" if calibration.memory is not None else ", without a memory")
     result(facts, as_json, f"{path}: {facts['n']} good images, threshold {facts['threshold']:.4g} at a false-reject rate of {alpha:g}{how}")
     say("next: detect inspect IMAGE..., or detect validate FOLDER")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+BEGUN = 0.15  # of the grey range that the border may differ from its median to be taken for background at first
 LEVELS = 25  # of departure from the background at which a contour is looked for
 SIZES = (0.02, 0.8)  # shares of the picture that a part fills
 SHARP = (0.6, 0.35)  # of the sharpest contour's gradient from which an outer one may be the part's
@@ -19,6 +20,7 @@ FAINT = 3.0  # background's own deviations that a part must depart by
 DULL = 0.025  # of the grey range: a contour with less of a step than this is no part's
 ALIKE = 0.4  # of the largest piece's area from which another one is a second part
 CUT = 0.08  # of its outline that may lie on the picture's border
+OPEN = 0.6  # of how far the part's own grey is from the background's: a hole is no further from it
 HOLE = 0.3  # of an expected hole that what is found for it must cover
 
 
@@ -53,6 +55,7 @@ def background(grey: np.ndarray) -> tuple[np.ndarray, float]:
     width = max(2, h // 20)
     rim[:width] = rim[-width:] = rim[:, :width] = rim[:, -width:] = True
     values, use = grey.ravel(), rim.ravel()
+    use = use & (np.abs(values - np.median(values[use])) < BEGUN)  # what reaches in is not to bend it
     for grown in (False, False, True, True, True):
         factors = np.linalg.lstsq(terms[use], values[use], rcond=None)[0]
         left = np.abs(values - terms @ factors)
@@ -75,10 +78,16 @@ def silhouettes(grey: np.ndarray) -> list[Silhouette]:
     sharpest = max(found, key=lambda f: f[0])
     outer = [max((f for f in found if f[0] >= share * sharpest[0]), key=lambda f: f[1].sum()) for share in SHARP]
     kept: list[Silhouette] = []
-    for _, mask, labels in (outer[0], sharpest, outer[1]):
-        if all((mask & k.mask).sum() < SAME * (mask | k.mask).sum() for k in kept):
+    for pick in (outer[0], sharpest, outer[1]):
+        # of contours that are one but for a pixel, the sharpest is where the edge is
+        _, mask, labels = max((f for f in found if _iou(f[1], pick[1]) >= SAME), key=lambda f: f[0])
+        if all(_iou(mask, k.mask) < SAME for k in kept):
             kept.append(Silhouette(mask, departure, _fault(mask, labels)))
     return kept
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max((a | b).sum(), 1))
 
 
 def _contours(departure: np.ndarray, steps: np.ndarray, least: float) -> list[tuple[float, np.ndarray, np.ndarray]]:
@@ -87,7 +96,8 @@ def _contours(departure: np.ndarray, steps: np.ndarray, least: float) -> list[tu
     for level in np.unique(np.quantile(departure, np.linspace(0.5, 0.99, LEVELS))):
         if level < least:
             continue
-        labels, count = ndimage.label(ndimage.binary_closing(departure > level))
+        above = np.pad(departure > level, 2, mode="edge")  # else closing takes it from the picture's border
+        labels, count = ndimage.label(ndimage.binary_closing(above)[2:-2, 2:-2])
         if not count:
             continue
         largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
@@ -116,8 +126,12 @@ def hole(grey: np.ndarray, seen: Silhouette, expected: np.ndarray) -> np.ndarray
     where nothing does."""
     steps = ndimage.gaussian_gradient_magnitude(grey, len(grey) / 120)
     inside = ndimage.binary_erosion(seen.mask, iterations=max(1, len(grey) // 40))
-    best = None
-    for level in np.unique(np.quantile(seen.departure[inside], np.linspace(0.05, 0.9, LEVELS))) if inside.any() else ():
+    if not inside.any():
+        return None
+    best, most = None, OPEN * np.quantile(seen.departure[inside], 0.9)
+    for level in np.unique(np.quantile(seen.departure[inside], np.linspace(0.05, 0.9, LEVELS))):
+        if level > most:
+            break
         labels, count = ndimage.label(inside & (seen.departure < level))
         if not count:
             continue
