@@ -1,4 +1,4 @@
-"""detect calibrate, detect inspect, detect validate."""
+"""detect curate, detect calibrate, detect inspect, detect validate."""
 
 from __future__ import annotations
 
@@ -26,6 +26,36 @@ device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda
 @click.version_option(package_name="formspect")
 def detect() -> None:
     """Verdicts: the nearest good form, what is left over, where, and how sure."""
+
+
+@detect.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="YAML", help="Where the set is written.  [default: FOLDER/curated.yaml]")  # fmt: skip
+@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the contact sheet goes.  [default: beside it]")  # fmt: skip
+@json_option
+def curate(folder: Path, output: Path | None, sheet: Path | None, as_json: bool) -> None:
+    """Looks through FOLDER/<split>/<class>, or FOLDER/<class>, for what is double, blurred, over-exposed, cropped or absent, of another size,
+    or told by colour alone; writes a set for detect validate, to be edited.
+
+    Example: detect curate photos
+    """
+    from cad.files import whole
+    from detect.curate import curate as look
+    from detect.curate import save
+
+    data, picture = look(folder)
+    if output is not None and output.resolve().parent != folder.resolve():
+        raise InputError(output, "is not in the folder of photographs", wanted=f"a file in {folder}: its entries are found below it")
+    path = save(data, output)
+    sheet = sheet or path.with_suffix(".png")
+    with whole(sheet) as temporary:
+        picture.save(temporary, format="PNG")
+    left_out = [e for e in data.entries if e.excluded is not None]
+    lines = [f"{e.file}: {e.excluded}" for e in left_out] + list(data.warnings)
+    facts = {"set": str(path), "sheet": str(sheet), "images": len(data.entries), "excluded": {e.file: e.excluded for e in left_out}, "warnings": list(data.warnings)}  # fmt: skip
+    lines.append(f"{path}: {len(data.entries)} photographs, {len(left_out)} excluded; sheet: {sheet}")
+    result(facts, as_json, "\n".join(lines))
+    say(f"next: look at {sheet}, edit {path}, then detect validate {path} --calibrate")
 
 
 route_option = click.option(
@@ -196,24 +226,38 @@ def _dimensions(dimensions: dict[str, dict]) -> list[str]:
 @click.option("--calibrate", "recalibrate", is_flag=True, help="First calibrate on FOLDER/calibrate/good.")
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="With --calibrate: the share of good parts that may be rejected.")
 @route_option
+@click.option("--allow-leaks", "leaky", is_flag=True, help="Measure although a photograph is both learned from and tested on.")
 @device_option
 @json_option
 def validate(
-    folder: Path, run_folder: Path | None, output: Path, recalibrate: bool, alpha: float, route: str, device: str, as_json: bool
+    folder: Path,
+    run_folder: Path | None,
+    output: Path,
+    recalibrate: bool,
+    alpha: float,
+    route: str,
+    leaky: bool,
+    device: str,
+    as_json: bool,
 ) -> None:
-    """Figures of a run on FOLDER/test/good and FOLDER/test/<class>, with masks in FOLDER/ground_truth where there are any.
+    """Figures of a run on FOLDER/test/good and FOLDER/test/<class>, with masks in FOLDER/ground_truth where there are any; or on a set of
+    detect curate's.
 
     Example: detect validate data/notched-cap -o out/validation
     """
+    from detect.curate import NAME, open_curated
     from detect.opening import calibrated_detector, open_detector, save_calibration
     from detect.photographs import find_images
     from detect.report import figure
-    from detect.validation import check_layout, write_validation
+    from detect.validation import check_layout, check_splits, write_validation
     from detect.validation import validate as inspect_all
 
     check_layout(folder)
+    if not leaky:
+        check_splits(folder)
     if recalibrate:
-        good = find_images(folder / "calibrate" / "good")
+        curated = open_curated(folder) if folder.is_file() or (folder / NAME).exists() else None
+        good = curated.paths("calibrate", "good") if curated else find_images(folder / "calibrate" / "good")
         detector = calibrated_detector(_run_folder(run_folder), good, alpha, route=route, device=device)
         save_calibration(detector)
     else:

@@ -13,6 +13,7 @@ from PIL import Image
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import write, write_json
+from detect.curate import NAME, open_curated
 from detect.inspection import Inspection, write_lines
 from detect.metrics import (
     aupro,
@@ -81,8 +82,9 @@ def validate(detector: AnyDetector, folder: str | Path) -> Validation:
     """
     folder = Path(folder)
     check_layout(folder)
+    plan = planned(folder)
+    folder = folder if folder.is_dir() else folder.parent
     known = _samples(folder)
-    plan = [(d.name, path) for d in sorted((folder / "test").iterdir()) if d.is_dir() for path in find_images(d)]
     hidden = {p for _, p in plan if (s := known.get(_key(p))) is not None and s.hidden}
     plan = [(label, path) for label, path in plan if path not in hidden]
     cases: list[Case] = []
@@ -98,8 +100,27 @@ def validate(detector: AnyDetector, folder: str | Path) -> Validation:
     return result
 
 
+def planned(folder: Path) -> list[tuple[str, Path]]:
+    """(label, path) of what is to be inspected: FOLDER/test/<class>, or the test split of a curated set."""
+    if folder.is_file() or (folder / NAME).exists():
+        return [(e.label, folder.parent / e.file if folder.is_file() else folder / e.file) for e in open_curated(folder).of("test")]
+    return [(d.name, path) for d in sorted((folder / "test").iterdir()) if d.is_dir() for path in find_images(d)]
+
+
+def check_splits(folder: Path) -> None:
+    """Raises InputError where a photograph of FOLDER (a curated set, or a plain folder) is both to be learned from and tested on."""
+    if leaks := open_curated(folder, check=False).leaks():
+        learned, tested = leaks[0]
+        more = f" (and {len(leaks) - 1} more)" if len(leaks) > 1 else ""
+        raise InputError(folder, f"{tested} is {learned}, the same file{more}", wanted="splits that share nothing", step="detect curate FOLDER excludes what is double; --allow-leaks measures all the same")  # fmt: skip
+
+
 def check_layout(folder: Path) -> None:
-    """Raises InputError where the folder has no test/good."""
+    """Raises InputError where the folder has no test/good, and is no curated set."""
+    if folder.is_file() or (folder / NAME).exists():
+        if not any(e.label == "good" for e in open_curated(folder).of("test")):
+            raise InputError(folder, "has no good photograph in its test split", wanted="some, to hold the others against")
+        return
     if not (folder / "test" / "good").is_dir():
         raise InputError(folder, "has no test/good", wanted="FOLDER/test/good and FOLDER/test/<class>, as MVTec AD has them")
 

@@ -55,7 +55,7 @@ def folder(nut: cad.Part, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def detector(nut: cad.Part, folder: Path) -> PhotoDetector:
     detector = PhotoDetector(CadRun(folder, open_form(folder, read_config(folder))))
-    detector.calibrate([picture(nut, k) for k in range(100, 120)], 0.05)
+    detector.calibrate([picture(nut, k) for k in range(100, 112)], 0.1)
     save_calibration(detector)
     return detector
 
@@ -136,7 +136,7 @@ def test_a_mark_that_no_outline_shows_is_remembered_as_strange_and_lies_where_it
 
 def test_without_a_memory_no_mark_is_seen_but_shapes_are(nut: cad.Part, folder: Path) -> None:
     detector = PhotoDetector(CadRun(folder, open_form(folder, read_config(folder))))
-    detector.calibrate([picture(nut, k) for k in range(100, 120)], 0.05, remember=False)
+    detector.calibrate([picture(nut, k) for k in range(100, 109)], 0.1, remember=False)
     mesh, _ = nut.with_defect("broken-ring", np.random.default_rng(0), severity=0.3)
     broken, marked = (i for i, _, _ in detector.inspect([picture(nut, 20, mesh), picture(nut, 31, spot=0.3)]))
     assert broken.verdict == "fail" and marked.score < broken.score / 2
@@ -171,7 +171,7 @@ def test_a_saved_calibration_says_the_same(nut: cad.Part, detector: PhotoDetecto
     one, two = (next(d.inspect([picture(nut, 5)]))[0] for d in (detector, again))
     assert one.score == pytest.approx(two.score, rel=1e-5) and one.threshold == two.threshold
     data = json.loads((folder / CALIBRATION).read_text())
-    assert data["form"] == "photograph" and data["n"] == 20
+    assert data["form"] == "photograph" and data["n"] == 12
     memory_file(folder / CALIBRATION).rename(folder / "away")
     with pytest.raises(cad.InputError, match="calibrate again"):
         open_detector(folder)
@@ -180,14 +180,14 @@ def test_a_saved_calibration_says_the_same(nut: cad.Part, detector: PhotoDetecto
 
 def test_which_route_is_taken_and_said(command, nut: cad.Part, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "good").mkdir()
-    for k in range(19):
+    for k in range(5):
         Image.fromarray(picture(nut, 200 + k).pixels).save(tmp_path / "good" / f"{k:02d}.png")
     import shutil
 
     copy = shutil.copytree(folder, tmp_path / "run")
-    code, out, _ = command(f"detect calibrate {tmp_path / 'good'} --run {copy} --route photograph --json")
+    code, out, _ = command(f"detect calibrate {tmp_path / 'good'} --run {copy} --route photograph --alpha 0.2 --json")
     assert code == 0 and json.loads(out)["route"] == "photograph"
-    code, out, _ = command(f"detect calibrate --rendered 19 --run {copy} --json")
+    code, out, _ = command(f"detect calibrate --rendered 5 --alpha 0.2 --run {copy} --json")
     assert code == 0 and json.loads(out)["route"] == "photograph" and not memory_file(copy / CALIBRATION).exists()
     assert command(f"detect inspect {tmp_path / 'good' / '00.png'} --run {copy}")[0] in (0, 1)
     code, _, err = command(f"detect calibrate --run {copy}")
