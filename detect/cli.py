@@ -123,7 +123,8 @@ def calibrate(
     }
     how = ""
     if isinstance(detector, PhotoDetector):
-        how = " by outline and holes" + (" and a memory of them" if calibration.memory is not None else ", without a memory")
+        how = " by outline and holes" if calibration.outlined else " without outlines, which are not found in them"
+        how += ", and a memory of them" if calibration.memory is not None else ", without a memory"
     result(facts, as_json, f"{path}: {facts['n']} good images, threshold {facts['threshold']:.4g} at a false-reject rate of {alpha:g}{how}")
     say("next: detect inspect IMAGE..., or detect validate FOLDER")
 

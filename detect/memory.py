@@ -17,16 +17,17 @@ from scipy import ndimage
 from detect.filters import CELLS, SIDE, features
 from detect.outline import Outlined, turned_in_plane
 
-REACH = 0.38  # of the frame's width that a disc of the part's area is in radius
+REACH = 0.47  # of the frame's width that the part's furthest point is from its middle
 SPREAD, MIDDLE, BOUND = 0.2, 0.5, 2.5  # grey levels of a standard deviation, of the mean, and where they are clipped, in deviations
 RINGS, SPOKES = 24, 240  # of the polar picture by which turns are found
 PERIODS = (2, 3, 4, 5, 6, 8, 12)  # turns to a round that a part may look alike after
+SIMILAR = 0.5  # correlation of the mean photograph with itself, turned, from which it repeats: light does not turn with it
 UNLIKE = 0.25  # of a view's own variation that may differ after such a turn
 MOST = 120  # pictures that are remembered: turned ones are left out first
 WINDOW = 1  # cells to each side that a patch may have moved by
 FLOOR = 0.25  # of the median good distance: the least that a place is said to vary by
 POOLED = 1.0  # cells over which distances are pooled
-TOP = 0.01  # share of the frame's cells whose mean is a picture's score
+TOP = 0.005  # share of the frame's cells whose mean is a picture's score
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +55,33 @@ def framed(grey: np.ndarray, found: Outlined) -> Frame:
     """(S, S) in [0, 1] and its fit -> its frame."""
     form = ndimage.binary_fill_holes(found.ids > 0)
     cy, cx = ndimage.center_of_mass(form)
-    zoom, angle = np.sqrt(form.sum() / np.pi) / (REACH * SIDE), turned_in_plane(found)
+    rows, columns = np.nonzero(form)
+    zoom, angle = np.hypot(rows - cy, columns - cx).max() / (REACH * SIDE), turned_in_plane(found)
     line = (np.arange(SIDE) - (SIDE - 1) / 2) * zoom
     y, x = np.meshgrid(line, line, indexing="ij")
     c, s = np.cos(angle), np.sin(angle)
     columns, rows = cx + c * x + s * y, cy - s * x + c * y
     inside = ndimage.map_coordinates(form.astype(np.uint8), [rows, columns], order=0) > 0
     picture = ndimage.map_coordinates(grey, [rows, columns], order=1, mode="nearest")
+    return _standardised(picture, inside, rows, columns)
+
+
+def unframed(grey: np.ndarray) -> Frame:
+    """The whole picture as its frame, where no outline tells more."""
+    line = (np.arange(SIDE) + 0.5) * len(grey) / SIDE - 0.5
+    rows, columns = np.meshgrid(line, line, indexing="ij")
+    picture = ndimage.map_coordinates(grey, [rows, columns], order=1, mode="nearest")
+    return _standardised(picture, np.ones((SIDE, SIDE), bool), rows, columns)
+
+
+def _standardised(picture: np.ndarray, inside: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Frame:
     mean, spread = picture[inside].mean(), picture[inside].std() + 1e-3
     return Frame(np.clip((picture - mean) / spread, -BOUND, BOUND) * SPREAD + MIDDLE, inside, rows, columns)
 
 
 def polar(picture: np.ndarray) -> np.ndarray:
     """(RINGS, SPOKES) about the frame's middle, each ring less its mean."""
-    radius = (np.arange(RINGS) + 0.5) / RINGS * 1.15 * REACH * SIDE
+    radius = (np.arange(RINGS) + 0.5) / RINGS * SIDE / 2
     angle = 2 * np.pi * np.arange(SPOKES) / SPOKES
     rows, columns = ((SIDE - 1) / 2 + radius[:, None] * f(angle) * sign for f, sign in ((np.sin, -1), (np.cos, 1)))
     rings = ndimage.map_coordinates(ndimage.gaussian_filter(picture, 2.0), [rows, columns], order=1)
@@ -105,8 +119,8 @@ class Memory:
                 reference = np.mean([polar(f.picture) for f in frames], 0)
         else:
             reference = np.mean([polar(f.picture) for f in frames], 0)
-        period = period if spins else 1
-        turns = [2 * np.pi * k / period for k in range(min(period, max(1, MOST // len(frames))))]
+        period = _repeats(reference, period if spins else 1, max(1, MOST // len(frames)))
+        turns = [2 * np.pi * k / period for k in range(period)]
         pictures = [(f.turned(t) if t else f).picture for t in turns for f in frames]
         patches = np.concatenate([features(np.stack(pictures[i : i + 8])) for i in range(0, len(pictures), 8)]).astype(np.float16)
         owner = np.tile(np.arange(len(frames)), len(turns))
@@ -180,6 +194,14 @@ def _aligned(frame: Frame, reference: np.ndarray) -> Frame:
     """Turned to where it agrees best with the ``reference``."""
     step = int(np.argmax(agreement(polar(frame.picture), reference)))
     return frame.turned(-2 * np.pi * step / SPOKES) if step else frame
+
+
+def _repeats(reference: np.ndarray, period: int, most: int) -> int:
+    """The most turns to a round, of those that divide ``period`` and are no more than ``most``, after which the mean photograph looks
+    alike too: print on a part, say, has no part in its symmetry."""
+    own = agreement(reference, reference)
+    fit = (n for n in range(1, min(period, most) + 1) if period % n == 0)
+    return max(n for n in fit if all(own[round(SPOKES * k / n) % SPOKES] > SIMILAR for k in range(n)))
 
 
 def symmetry_of(normal: np.ndarray, feature: np.ndarray) -> int:

@@ -23,7 +23,7 @@ ROUTES = ("auto", "render", "photograph")
 ASKED = 8  # good photographs by which a route is chosen
 VIEWS = 7907  # the seed of drawn views that a calibration is made on
 VARIED = ("lights", "ambient", "surface", "sensor")  # of them
-STRANGE = 0.18  # of a picture that a render leaves over, median, from which no render has the photographs' finish
+STRANGE = 0.12  # of a picture that a render leaves over, median, from which no render has the photographs' finish
 
 
 def open_detector(

@@ -28,7 +28,7 @@ from detect.calibrate import Conformal, check_alpha
 from detect.compare import regions
 from detect.explain import by_votes
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration, region_record
-from detect.memory import CELLS, SIDE, Frame, Memory, framed, symmetry_of
+from detect.memory import CELLS, SIDE, Frame, Memory, framed, symmetry_of, unframed
 from detect.outline import Outlined, OutlineSearch, stretched
 from detect.photographs import Photograph
 from detect.silhouette import Silhouette, silhouettes
@@ -42,6 +42,7 @@ SIZE = 160  # px at which photographs are read: an outline wants more of them th
 UPRIGHT = 30.0  # degrees of tilt up to which a part's frame is flat enough for a memory
 LEVEL = 0.999  # quantile of good photographs' pixels above which a region lies
 LEAST = (0.02, 0.05, 1.0)  # of each term: less than that is never the unit, however alike good photographs are
+RELIABLE = 0.8  # median IoU of good photographs' outlines with the form's, below which outlines are not to be had
 ANOTHER = 0.5  # IoU of outlines below which a photograph shows no such part
 PIECE = 0.004  # of the part's area: a smaller piece of the outline is not said to be missing, or too much
 
@@ -49,7 +50,8 @@ PIECE = 0.004  # of the part's area: a smaller piece of the outline is not said 
 @dataclass(frozen=True, eq=False)
 class PhotoCalibration:
     """What good photographs look like: their scores, the unit of each term (outline, holes, memory), the levels above which a pixel of
-    outline or memory belongs to a region, and the memory itself (None: of none, or where it is not installed)."""
+    outline or memory belongs to a region, and the memory itself (None: of none, or where it is not installed). ``outlined``: whether
+    outlines were found in them at all; else the memory is of whole pictures."""
 
     conformal: Conformal
     units: tuple[float, float, float]
@@ -57,6 +59,7 @@ class PhotoCalibration:
     memory: Memory | None
     run: str
     images: list[str]
+    outlined: bool = True
 
     level = 1.0  # of the anomaly map, which is in units of ``levels``
 
@@ -64,7 +67,7 @@ class PhotoCalibration:
         return {
             "format": FORMAT, "form": "photograph", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
             "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
-            "units": list(self.units), "levels": list(self.levels), "memory": self.memory is not None, "images": self.images,
+            "units": list(self.units), "levels": list(self.levels), "memory": self.memory is not None, "images": self.images, "outlined": self.outlined,
         }  # fmt: skip
 
 
@@ -121,6 +124,17 @@ class PhotoDetector:
             seen, found, framed(grey, found) if self.flat else None, (found.loss, found.holes, 0.0), None, time.perf_counter() - began
         )
 
+    def whole(self, photograph: Photograph) -> Seen:
+        """A photograph whose outline is not to be had: the part is where the picture is."""
+        began = time.perf_counter()
+        grey = luminance(photograph.pixels) ** (1 / 2.2)
+        turn = np.array(next(iter(rotations(self.form.part.views.rotation, 1))))
+        scene = self.search.scene(turn, (0.0, 0.0), 0.0)
+        none = np.zeros(grey.shape, np.float32)
+        found = Outlined(scene, 0.0, 0.0, truth(self.search.item, scene, SIZE).feature, none, 1.0, 0)
+        seen = Silhouette(np.ones(grey.shape, bool), none)
+        return Seen(seen, found, unframed(grey), (0.0, 0.0, 0.0), None, time.perf_counter() - began)
+
     def remembered(self, seen: Seen, memory: Memory | None, leave: int | None = None) -> Seen:
         """With what the memory says of it."""
         if memory is None or seen.frame is None:
@@ -135,10 +149,18 @@ class PhotoDetector:
         check_alpha(alpha, len(photographs))
         with progress(2 * len(photographs), "calibrating", "images") as advance:
             fits = [s for part in chunks(photographs) for s in self._each(self.fitted, part, advance)]
+            agreed = np.array([0.0 if s.found is None else s.found.iou for s in fits])
+            outlined = float(np.median(agreed)) >= RELIABLE
+            learnable = remember and self.flat and filters.available()
+            if not outlined and not learnable:
+                worst = photographs[int(np.argmin(agreed))].path
+                raise InputError(worst, "no outline of the part is found in it, nor in most others", wanted="photographs before a plain background", step="install the extra features for a memory of whole pictures" if self.flat else "")  # fmt: skip
+            if not outlined:
+                fits = [self.whole(p) for p in photographs]
             for photograph, seen in zip(photographs, fits, strict=True):
                 if seen.found is None:
                     raise InputError(photograph.path, str(seen.silhouette.reason), wanted="a photograph of one good part, whole")
-            memory = Memory.of([s.frame for s in fits], self.spins, self.period) if remember and self.flat and filters.available() else None
+            memory = Memory.of([s.frame for s in fits], self.spins, self.period) if learnable else None
             own = [self.remembered(s, memory, k) for k, s in enumerate(fits)]
             advance(len(photographs))
         terms = np.array([s.terms for s in own])
@@ -148,7 +170,9 @@ class PhotoDetector:
             max(float(np.quantile([s.places for s in own], LEVEL)), 1.0) if memory is not None else 1.0,
         )
         conformal = Conformal(np.sort((terms / units).max(1)), alpha)
-        self.calibration = PhotoCalibration(conformal, units, levels, memory, run_id(self.run), [p.path.name for p in photographs])
+        self.calibration = PhotoCalibration(
+            conformal, units, levels, memory, run_id(self.run), [p.path.name for p in photographs], outlined
+        )
         return self.calibration
 
     def _each(self, work: Any, items: Sequence[Any], advance: Any = lambda count: None) -> list[Any]:
@@ -164,9 +188,9 @@ class PhotoDetector:
         """
         if self.calibration is None:
             raise not_calibrated(self.run.folder)
-        memory = self.calibration.memory
+        memory, fit = self.calibration.memory, self.fitted if self.calibration.outlined else self.whole
         for part in chunks(photographs):
-            for photograph, seen in zip(part, self._each(lambda p: self.remembered(self.fitted(p), memory), part), strict=True):
+            for photograph, seen in zip(part, self._each(lambda p: self.remembered(fit(p), memory), part), strict=True):
                 anomaly = self.anomaly(seen)
                 yield self.report(photograph, seen, anomaly), anomaly, self._pictured(seen)
 
@@ -281,7 +305,7 @@ def load_calibration(run: CadRun, path: Path) -> PhotoCalibration:
         memory = Memory.from_tensors(load_file(memory_file(path))) if data["memory"] else None
         return PhotoCalibration(
             Conformal(np.asarray(data["scores"], float), data["alpha"]), tuple(map(float, data["units"])), tuple(map(float, data["levels"])), memory,
-            data["run"], data["images"],
+            data["run"], data["images"], bool(data["outlined"]),
         )  # fmt: skip
 
     try:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-BEGUN = 0.15  # of the grey range that the border may differ from its median to be taken for background at first
+CORNER = 0.2  # of the picture's width from its middle, beyond which lie the corners
+BEGUN = 0.15  # of the grey range that the corners may differ from its median to be taken for background at first
 LEVELS = 25  # of departure from the background at which a contour is looked for
 SIZES = (0.02, 0.8)  # shares of the picture that a part fills
 SHARP = (0.6, 0.35)  # of the sharpest contour's gradient from which an outer one may be the part's
@@ -46,14 +47,15 @@ class Silhouette:
 
 
 def background(grey: np.ndarray) -> tuple[np.ndarray, float]:
-    """(S, S) a quadratic surface through what is behind the part, and the deviation of that from it. Begun on the picture's border, grown
-    to all that agrees."""
+    """(S, S) a quadratic surface through what is behind the part, and the deviation of that from it. Begun in the picture's corners,
+    grown to all that agrees."""
     h, w = grey.shape
     y, x = np.mgrid[:h, :w] / max(h, w) - 0.5
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).reshape(-1, 6)
     rim = np.zeros((h, w), bool)
     width = max(2, h // 20)
     rim[:width] = rim[-width:] = rim[:, :width] = rim[:, -width:] = True
+    rim &= (np.abs(x) > CORNER) & (np.abs(y) > CORNER)  # a part that fills the picture reaches its sides before its corners
     values, use = grey.ravel(), rim.ravel()
     use = use & (np.abs(values - np.median(values[use])) < BEGUN)  # what reaches in is not to bend it
     for grown in (False, False, True, True, True):
