@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCKS = (4, 10)  # of strides 8 and 16: what patch memories are best on
+BLOCKS = (2, 4, 10)  # of strides 4, 8 and 16: fine enough for small dents, wide enough for what lies about them
 SIDE = 224  # px of a picture
 CELLS = SIDE // 8  # of features across it
 

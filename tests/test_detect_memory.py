@@ -93,7 +93,7 @@ def test_after_how_much_of_a_turn_a_part_looks_alike(name: str, period: int) -> 
 def test_features_do_not_depend_on_the_batch(rng: np.random.Generator) -> None:
     pictures = rng.random((3, SIDE, SIDE)).astype(np.float32)
     together = filters.features(pictures)
-    assert together.shape == (3, filters.CELLS, filters.CELLS, 152)
+    assert together.shape == (3, filters.CELLS, filters.CELLS, 24 + 40 + 112)
     for k in range(3):
         assert filters.features(pictures[k : k + 1])[0] == pytest.approx(together[k], abs=1e-4)
 
