@@ -32,20 +32,23 @@ def detect() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="YAML", help="Where the set is written.  [default: FOLDER/curated.yaml]")  # fmt: skip
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the contact sheet goes.  [default: beside it]")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace a set that is there, edits and all.")
 @json_option
-def curate(folder: Path, output: Path | None, sheet: Path | None, as_json: bool) -> None:
+def curate(folder: Path, output: Path | None, sheet: Path | None, force: bool, as_json: bool) -> None:
     """Looks through FOLDER/<split>/<class>, or FOLDER/<class>, for what is double, blurred, over-exposed, cropped or absent, of another size,
     or told by colour alone; writes a set for detect validate, to be edited.
 
     Example: detect curate photos
     """
     from cad.files import whole
+    from detect.curate import NAME, save
     from detect.curate import curate as look
-    from detect.curate import save
 
-    data, picture = look(folder)
     if output is not None and output.resolve().parent != folder.resolve():
         raise InputError(output, "is not in the folder of photographs", wanted=f"a file in {folder}: its entries are found below it")
+    if (output or folder / NAME).exists() and not force:
+        raise InputError(output or folder / NAME, "is there already, and may have been edited", wanted="another name with -o, or --force")
+    data, picture = look(folder)
     path = save(data, output)
     sheet = sheet or path.with_suffix(".png")
     with whole(sheet) as temporary:
@@ -107,6 +110,11 @@ def calibrate(
     settings = replace(Settings(), **{k: v for k, v in (("steps", steps), ("starts", starts)) if v is not None})
     if rendered is not None:
         from detect.opening import rendered_detector
+
+        if route == "render":
+            raise InputError(
+                "--route", "found render with --rendered", wanted="--route photograph, or good photographs in place of --rendered"
+            )
 
         detector = rendered_detector(folder, rendered, alpha)
     else:
@@ -272,7 +280,14 @@ def validate(
     result(
         figures,
         as_json,
-        "\n".join([*rows, f"{'good':<16} {good['n']:>5} images  rejected {figure(good['rejected'])}", f"report: {output / 'report.html'}"]),
+        "\n".join(
+            [
+                *rows,
+                f"{'good':<16} {good['n']:>5} images  rejected {figure(good['rejected'])}"
+                + (f"  outline IoU {figure(good['outline_iou'])}" if good["outline_iou"] is not None else ""),
+                f"report: {output / 'report.html'}",
+            ]
+        ),
     )
 
 

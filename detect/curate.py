@@ -232,8 +232,11 @@ def _twins(looked: list[_Looked]) -> list[tuple[Entry, str] | None]:
             out[k] = (looked[same].entry, "the same file")
             continue
         gaps = np.abs(thumbs[before] - thumbs[k]).mean(1)
-        nearest = int(np.nanargmin(gaps)) if np.isfinite(gaps).any() else 0
-        if gaps[nearest] < NEAR:
+        near = np.flatnonzero(gaps < NEAR)
+        if len(near):
+            # one on the other side of test counts first: that the same scene is learned from and tested on is what must not be
+            across = [j for j in near if (looked[before[j]].entry.split == "test") != (looked[k].entry.split == "test")]
+            nearest = min(across or near, key=lambda j: gaps[j])
             out[k] = (looked[before[nearest]].entry, "the same picture" if gaps[nearest] < TWINS else "the same scene")
     return out
 

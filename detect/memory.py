@@ -7,6 +7,7 @@ teaches what a memory that knows no place wants hundreds for; a part that looks 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -169,6 +170,11 @@ class Memory:
         places = np.where(ndimage.binary_dilation(share > 0.25), (far - self.centre) / self.spread, 0.0)
         count = max(1, round(TOP * places.size))
         return places, float(np.sort(places.ravel())[-count:].mean()), frame
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what is remembered: a threshold holds for this memory alone."""
+        return hashlib.sha256(self.patches.tobytes() + self.centre.astype(float).tobytes()).hexdigest()[:16]
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What a file of it holds."""

@@ -10,6 +10,7 @@ from cad.errors import InputError
 from cad.files import read_json
 from detect import cad_detector, inspection, photo_detector
 from detect.cad_detector import CadDetector, CadRun
+from detect.calibrate import check_alpha
 from detect.inspection import CALIBRATION, Detector, Settings
 from detect.photo_detector import PhotoDetector
 from detect.photographs import Photograph, read_all
@@ -19,10 +20,9 @@ from train.runs import open_run
 
 AnyDetector = Detector | CadDetector | PhotoDetector
 
-ROUTES = ("auto", "render", "photograph")
 ASKED = 8  # good photographs by which a route is chosen
 VIEWS = 7907  # the seed of drawn views that a calibration is made on
-VARIED = ("lights", "ambient", "surface", "sensor")  # of them
+VARIED = ("lights", "ambient", "surface", "background", "sensor")  # of them
 STRANGE = 0.12  # of a picture that a render leaves over, median, from which no render has the photographs' finish
 
 
@@ -57,6 +57,7 @@ def calibrated_detector(
 ) -> AnyDetector:
     """A run calibrated on good ``images``. ``route``, of a CAD form: ``render`` compares with the part as it is drawn, ``photograph`` by
     outline, holes and a memory of the images; ``auto`` takes the first where renders look like the images. Raises InputError."""
+    check_alpha(alpha, len(images))
     detector = open_detector(folder, calibrated=False, device=device, settings=settings)
     if isinstance(detector, CadDetector):
         if route == "photograph" or (route == "auto" and shines_otherwise(detector, images)):

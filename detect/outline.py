@@ -86,13 +86,13 @@ class OutlineSearch:
         target = ndimage.zoom(seen.mask.astype(float), FINE / size, order=1, grid_mode=True, mode="nearest") > 0.5
         goal = _Goal(target)
         tried = [self._descended(goal, *start) for start in self._starts(seen)]
-        loss, turn, place, scale = min(tried, key=lambda t: t[0])
+        loss, turn, place, scale, _ = min(tried, key=lambda t: t[0])
         scene = self.scene(turn, place, scale)
         form = truth(self.item, scene, size)
         filled = ndimage.binary_fill_holes(form.feature > 0)
         shared, either = (filled & seen.mask).sum(), (filled | seen.mask).sum()
         return Outlined(
-            scene, float(loss), self._holes(grey, seen, form, filled), form.feature, _excess(filled, seen.mask), float(shared / max(either, 1)), len(tried) * len(STEPS) * EVALUATIONS
+            scene, float(loss), self._holes(grey, seen, form, filled), form.feature, _excess(filled, seen.mask), float(shared / max(either, 1)), sum(t[-1] for t in tried)
         )  # fmt: skip
 
     def _starts(self, seen: Silhouette) -> Iterator[tuple[np.ndarray, tuple[float, float], float]]:
@@ -109,7 +109,7 @@ class OutlineSearch:
 
     def _descended(
         self, goal: _Goal, turn: np.ndarray, place: tuple[float, float], scale: float
-    ) -> tuple[float, np.ndarray, tuple[float, float], float]:
+    ) -> tuple[float, np.ndarray, tuple[float, float], float, int]:
         """By simplices (Nelder and Mead 1965): a silhouette's area changes in steps of a pixel, which leaves no gradient."""
 
         def unpacked(p: np.ndarray) -> tuple[np.ndarray, tuple[float, float], float]:
@@ -124,12 +124,13 @@ class OutlineSearch:
                 return 10.0
             return goal.loss(mask) + LEANING * self._beyond(now) ** 2
 
-        best = np.array([0.0, 0.0, 0.0, *place, scale])
+        best, asked = np.array([0.0, 0.0, 0.0, *place, scale]), 0
         for turned, moved, grown in STEPS:
             simplex = np.vstack([best, best + np.diag([turned] * 3 + [moved] * 2 + [grown])])
             options = {"initial_simplex": simplex, "maxfev": EVALUATIONS, "xatol": 1e-3, "fatol": 1e-4}
-            best = minimize(loss, best, method="Nelder-Mead", options=options).x
-        return (loss(best), *unpacked(best))
+            found = minimize(loss, best, method="Nelder-Mead", options=options)
+            best, asked = found.x, asked + int(found.nfev)
+        return (loss(best), *unpacked(best), asked)
 
     def _beyond(self, turn: np.ndarray) -> float:
         """Radians by which a turn's tilt is outside the file's range."""

@@ -67,7 +67,7 @@ class PhotoCalibration:
         return {
             "format": FORMAT, "form": "photograph", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
             "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
-            "units": list(self.units), "levels": list(self.levels), "memory": self.memory is not None, "images": self.images, "outlined": self.outlined,
+            "units": list(self.units), "levels": list(self.levels), "memory": self.memory and self.memory.fingerprint, "images": self.images, "outlined": self.outlined,
         }  # fmt: skip
 
 
@@ -151,7 +151,7 @@ class PhotoDetector:
             fits = [s for part in chunks(photographs) for s in self._each(self.fitted, part, advance)]
             agreed = np.array([0.0 if s.found is None else s.found.iou for s in fits])
             outlined = float(np.median(agreed)) >= RELIABLE
-            learnable = remember and self.flat and filters.available()
+            learnable = remember and self.flat and filters.available() and len(photographs) > 1
             if not outlined and not learnable:
                 worst = photographs[int(np.argmin(agreed))].path
                 raise InputError(worst, "no outline of the part is found in it, nor in most others", wanted="photographs before a plain background", step="install the extra features for a memory of whole pictures" if self.flat else "")  # fmt: skip
@@ -276,6 +276,7 @@ class PhotoDetector:
             "rotation": [[round(float(v), 6) for v in row] for row in scene.rotation],
             "position_mm": [round(float(v), 4) for v in scene.position],
             "mm_per_pixel": round(1 / scene.pixels_per_mm(SIZE), 6),
+            "outline_iou": round(found.iou, 4),
         }
 
     def _pictured(self, seen: Seen) -> np.ndarray:
@@ -303,6 +304,8 @@ def load_calibration(run: CadRun, path: Path) -> PhotoCalibration:
 
     def of(data: dict[str, Any]) -> PhotoCalibration:
         memory = Memory.from_tensors(load_file(memory_file(path))) if data["memory"] else None
+        if memory is not None and memory.fingerprint != data["memory"]:
+            raise ValueError("its memory is another's")
         return PhotoCalibration(
             Conformal(np.asarray(data["scores"], float), data["alpha"]), tuple(map(float, data["units"])), tuple(map(float, data["levels"])), memory,
             data["run"], data["images"], bool(data["outlined"]),

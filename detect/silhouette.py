@@ -139,6 +139,8 @@ def hole(grey: np.ndarray, seen: Silhouette, expected: np.ndarray) -> np.ndarray
             continue
         shared = np.bincount(labels[expected], minlength=count + 1)
         shared[0] = 0
+        if not shared.any():
+            continue
         piece = ndimage.binary_fill_holes(ndimage.binary_opening(labels == int(np.argmax(shared))))
         if (piece & expected).sum() < HOLE * expected.sum() or piece.sum() > 0.7 * seen.mask.sum():
             continue

@@ -12,6 +12,7 @@ from cad.files import whole
 from detect.cad_descent import Step
 from detect.cad_detector import CadDetector
 from detect.opening import AnyDetector
+from detect.photo_detector import PhotoDetector
 from detect.photographs import Photograph
 from synth.color import srgb
 from train.cad_form import luminance
@@ -23,6 +24,8 @@ MILLISECONDS, LAST = 220, 1800  # a frame, and the last
 
 def write_trace(detector: AnyDetector, photograph: Photograph, path: Path) -> None:
     """Writes the GIF. Raises InputError where the form is learned, or the file's name does not end in .gif."""
+    if isinstance(detector, PhotoDetector):
+        raise InputError("--trace", "the run compares photographs by their outlines", wanted="a run that compares renders", step="detect calibrate GOOD --route render")  # fmt: skip
     if not isinstance(detector, CadDetector):
         raise InputError("--trace", "the run holds a learned form", wanted="a CAD form", step="train fit --form cad")
     if path.suffix.lower() != ".gif":

@@ -153,6 +153,7 @@ def metrics(result: Validation) -> dict[str, Any]:
             "n": len(good),
             "rejected": share([rejected(c) for c in good]),
             "unsure": share([c.inspection.verdict == "unsure" for c in good]),
+            "outline_iou": _quantile([c.inspection.pose["outline_iou"] for c in good if "outline_iou" in c.inspection.pose], 0.5),
         },
         "classes": {label: class_figures(good, [c for c in result.cases if c.label == label]) for label in result.labels},
         "overall": class_figures(good, [c for c in result.cases if c.label != "good"]),

@@ -101,7 +101,8 @@ def steady(part: Part, recipe: Recipe, shard: int | None = None) -> float:
         for chunk in on_cores(Path(folder), tasks_of(part, recipe, shard), cores):
             times.append(time.perf_counter())
             done.append(len(chunk.lines))
-        return sum(done[cores:]) / (times[-1] - times[cores - 1])
+        first = min(cores, len(times) - 1)  # where there are no more tasks than cores, from the first of them on
+        return sum(done[first:]) / max(times[-1] - times[max(first - 1, 0)], 1e-9)
 
 
 def whole_rate(part: Part, recipe: Recipe) -> float:

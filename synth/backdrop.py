@@ -74,7 +74,7 @@ def clutter(what: Backdrop, scene: Scene, size: int) -> np.ndarray:
 
 def image(what: Backdrop, scene: Scene, size: int) -> np.ndarray:
     """A square cut from the file, where and how large its seed says."""
-    pixels = _picture(str(what.file))
+    pixels = read_picture(str(what.file))
     rng, side = np.random.default_rng([what.seed, 3]), min(pixels.shape[:2])
     cut = max(1, int(side * rng.uniform(0.5, 1.0)))
     top, left = (int(rng.integers(n - cut + 1)) for n in pixels.shape[:2])
@@ -146,10 +146,10 @@ def _rgb(color: tuple[float, float, float]) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=16)
-def _picture(path: str) -> np.ndarray:
+def read_picture(path: str) -> np.ndarray:
     try:
         with Image.open(path) as found:
             found.thumbnail((2048, 2048))
             return np.asarray(found.convert("RGB"))
-    except OSError as error:
-        raise InputError(path, f"does not decode: {error.strerror or error}", wanted="an image for the background") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(path, f"does not decode: {error}", wanted="an image for the background") from None

@@ -13,8 +13,10 @@ from pydantic import Field, model_validator
 
 from cad.errors import InputError
 from cad.views import WIDEST, Camera, Fraction, Range, Strict, Turn, Views
+from synth.backdrop import read_picture
 from synth.color import of_kelvin, srgb
 from synth.scene import Lamp, Scene, about, product, within
+from synth.sky import read_map
 from synth.surroundings import BACKDROPS, Backdrop, Dust, Lens, Sensor, Sky, Vector
 
 PICTURES, MAPS = (".jpg", ".jpeg", ".png", ".webp", ".bmp"), (".hdr", ".exr")
@@ -70,6 +72,19 @@ class Block(Strict):
 
     OFF: ClassVar[Callable[[Views], Views]] = staticmethod(lambda views: views)
 
+    LEAST: ClassVar[dict[str, float]] = {}  # of ranges that may not go below a number
+    MOST: ClassVar[dict[str, float]] = {}
+
+    @model_validator(mode="after")
+    def _within(self) -> Block:
+        for name, least in self.LEAST.items():
+            if getattr(self, name)[0] < least:
+                raise ValueError(f"{name} is too small: wanted at least {least:g}")
+        for name, most in self.MOST.items():
+            if getattr(self, name)[1] > most:
+                raise ValueError(f"{name} is too large: wanted at most {most:g}")
+        return self
+
     def views(self, views: Views) -> Views:
         """The part file's own ranges, where the class widens them."""
         return views
@@ -77,6 +92,9 @@ class Block(Strict):
     def scene(self, scene: Scene, rng: np.random.Generator) -> Scene:
         """A scene with what the class adds to it."""
         return scene
+
+    def check(self) -> None:
+        """Raises InputError where a file that the class names cannot be what it is to be."""
 
 
 def _still(views: Views) -> Views:
@@ -108,6 +126,8 @@ class Position(Block):
     has it the part may appear."""
 
     OFF: ClassVar = staticmethod(_centred)
+    LEAST: ClassVar = {"scale": 0.05}
+    MOST: ClassVar = {"scale": 20.0}
     offset: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     scale: Range = (0.95, 1.05)
 
@@ -131,10 +151,18 @@ class LightDirection(Block):
         return _light(views, spread=self.spread)
 
 
+def _steady(views: Views) -> Views:
+    lamps = tuple(lamp.model_copy(update={"spread": 0.0, "power": sum(lamp.powers) / 2}) for lamp in views.light.lamps)
+    return _light(views, lamps=lamps)
+
+
 class Lights(Block):
     """``number`` of further lamps, each of ``power`` (the file's first has 1 - ambient), in front; ``size``: degrees, half the angle that a
     lamp's disc fills; ``kelvin``: colour temperature of each; ``shadows``: in what share of the views the part casts any."""
 
+    OFF: ClassVar = staticmethod(_steady)
+    LEAST: ClassVar = {"power": 0.0, "size": 0.0}
+    MOST: ClassVar = {"power": 100.0, "size": 80.0}
     number: tuple[Annotated[int, Field(ge=0, le=7)], Annotated[int, Field(ge=0, le=7)]] = (0, 2)
     power: Range = (0.1, 0.5)
     size: Range = (0.0, 5.0)
@@ -163,10 +191,16 @@ class Ambient(Block):
     """``level``: the share of the light that comes from all sides; ``tint``: how far the sky's colours above and below differ; ``hdri``: a
     map or a folder of them, turned at random, in place of that; ``occlusion``: directions of the sky that the part may hide."""
 
+    LEAST: ClassVar = {"level": 0.0}
+    MOST: ClassVar = {"level": 1.0}
     level: Range = (0.15, 0.5)
     tint: Fraction = 0.2
     hdri: str | None = None
     occlusion: Annotated[int, Field(ge=0, le=256)] = 0
+
+    def check(self) -> None:
+        for file in _files(self.hdri, (*MAPS, *PICTURES)) if self.hdri is not None else ():
+            read_map(file)
 
     def scene(self, scene: Scene, rng: np.random.Generator) -> Scene:
         level, up = rng.uniform(*self.level), within(np.array([0.0, 1.0, 0.0]), 60.0, rng)
@@ -182,6 +216,7 @@ class Surface(Block):
     """``lightness``: times that of the file's colour; ``tint``: how far its hue and saturation may move; ``roughness`` and ``metallic``: by
     how much they may differ from the file's."""
 
+    LEAST: ClassVar = {"lightness": 0.0}
     lightness: Range = (0.85, 1.15)
     tint: Fraction = 0.05
     roughness: Range = (-0.1, 0.1)
@@ -206,6 +241,8 @@ class CameraBlock(Block):
     ``k1``: distortion in half widths of the picture; ``aperture``: mm, for depth of field (cycles alone draws it)."""
 
     OFF: ClassVar = staticmethod(_middling)
+    LEAST: ClassVar = {"angle": 0.05, "lean": 0.0, "aperture": 0.0}
+    MOST: ClassVar = {"angle": 20.0, "lean": 90.0}
     lean: Range = (0.0, 3.0)
     angle: Range = (0.95, 1.05)
     k1: Annotated[Range, Field(description="half widths")] = (-0.02, 0.02)
@@ -235,6 +272,8 @@ class Background(Block):
     """``kinds`` that it is drawn from; ``lightness`` and ``tint`` of its colours; ``files``: an image or a folder of them for ``image``, and of
     maps for ``hdri``; ``blur``: share of the picture's width by which it is out of focus."""
 
+    LEAST: ClassVar = {"lightness": 0.0, "blur": 0.0}
+    MOST: ClassVar = {"lightness": 1.0, "blur": 0.5}
     kinds: tuple[Literal[BACKDROPS], ...] = ("plain", "gradient")
     lightness: Range = (0.0, 0.6)
     tint: Fraction = 0.2
@@ -248,6 +287,11 @@ class Background(Block):
         if self.files is None and {"image", "hdri"} & set(self.kinds):
             raise ValueError("image and hdri want files: wanted files, an image, a map, or a folder of them")
         return self
+
+    def check(self) -> None:
+        for kind, endings, opened in (("image", PICTURES, read_picture), ("hdri", MAPS + PICTURES, read_map)):
+            for file in _files(str(self.files), endings) if kind in self.kinds else ():
+                opened(file)
 
     def scene(self, scene: Scene, rng: np.random.Generator) -> Scene:
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
@@ -300,6 +344,8 @@ class SensorBlock(Block):
 class DustBlock(Block):
     """``count`` of specks and fibres before the part; ``size``: share of the picture's width that the largest is long."""
 
+    LEAST: ClassVar = {"size": 0.001}
+    MOST: ClassVar = {"size": 0.5}
     count: tuple[Annotated[int, Field(ge=0, le=500)], Annotated[int, Field(ge=0, le=500)]] = (0, 4)
     size: Range = (0.01, 0.03)
 

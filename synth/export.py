@@ -20,6 +20,7 @@ from cad.files import whole_folder, write, write_json
 from synth.dataset import Dataset, Sample
 from synth.drawable import Drawable
 from synth.instances import View, categories, instances, outlines, run_lengths, views_of
+from synth.lens import bends
 from synth.raycast import truth
 from synth.sampling import part_of
 from synth.scene import Scene
@@ -115,6 +116,10 @@ def to_bop(data: Dataset, folder: Path, labels: tuple[str, ...], shard: int) -> 
         raise InputError(
             data.folder, "was drawn by an orthographic camera", wanted="a perspective one: BOP's cameras are pinholes",
             step="set views.camera.projection: perspective in the part file and render again",
+        )  # fmt: skip
+    if any(bends(Scene.of(s.scene)) for s in data.samples):
+        raise InputError(
+            data.folder, "was drawn through a lens that bends", wanted="pinholes, as BOP's cameras are", step="render with a recipe whose camera has k1: [0, 0]"
         )  # fmt: skip
     mesh = part_of(data.part.text).mesh()
     item = Drawable.of(mesh)

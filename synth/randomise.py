@@ -64,11 +64,13 @@ def parse_blocks(text: str) -> dict[str, Block | Literal["off"]]:
             raise InputError(
                 text, f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}", wanted="a file of blocks"
             ) from None
-    levels: dict[str, str] = {}
-    for word in text.split(","):
-        name, given, level = word.strip().partition("=")
-        levels |= {name: level} if given else dict.fromkeys(CLASSES, name)
-    return blocks_of(levels, "--randomise")
+    words = [word.strip().partition("=") for word in text.split(",")]
+    bare = [name for name, given, _ in words if not given]
+    if len(bare) > 1 or not {*bare} <= {*LEVELS}:
+        wanted = f"{', '.join(LEVELS)}, class=level pairs, or a .yaml file"
+        raise InputError("--randomise", f'found "{text}"', wanted=wanted, step=nearest(bare[-1], LEVELS))
+    levels = dict.fromkeys(CLASSES if bare else (), bare[0] if bare else "file")
+    return blocks_of({**levels, **{name: level for name, given, level in words if given}}, "--randomise")
 
 
 def blocks_json(blocks: Blocks) -> dict[str, Any]:

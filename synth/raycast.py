@@ -78,9 +78,12 @@ def _occluded(item: Drawable, scene: Scene, near: np.ndarray, face: np.ndarray, 
     up, turn = 1 - 2 * k / scene.occlusion, np.pi * (3 - np.sqrt(5)) * k
     across = np.sqrt(1 - up**2)
     ways = np.column_stack([across * np.cos(turn), across * np.sin(turn), up])
-    hidden = _hidden(item, scene, near, face, normals, ways)
-    cosines = np.clip(np.einsum("kc,jic->kji", ways.astype(np.float32), normals), 0, None)
-    return (hidden * cosines).sum(0) / np.maximum(cosines.sum(0), 1e-6)
+    lost, total = np.zeros(face.shape, np.float32), np.full(face.shape, 1e-6, np.float32)
+    for way in ways:  # one at a time: all of them would fill the memory
+        cosine = np.clip(normals @ way.astype(np.float32), 0, None)
+        lost += cosine * _hidden(item, scene, near, face, normals, way[None])[0]
+        total += cosine
+    return lost / total
 
 
 def _hidden(item: Drawable, scene: Scene, near: np.ndarray, face: np.ndarray, normals: np.ndarray, ways: np.ndarray) -> np.ndarray:

@@ -112,7 +112,9 @@ class Recipe:
             raise InputError("--poses", f"found {self.poses!r}", wanted=f"{', '.join(KINDS)}, or a list of views")
         if self.backend not in MODULES:
             raise InputError("--backend", f'found "{self.backend}"', wanted=", ".join(MODULES))
-        varied_scene(part, part.mesh(), self.blocks, self.streams("train", "good", 0))  # files that a class names are there
+        for block in self.blocks.values():
+            if not isinstance(block, str):
+                block.check()
         part.check_tolerances()
         for name in [*self.severities, *(self.defects or [])]:
             if name not in part.defects:

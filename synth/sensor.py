@@ -11,8 +11,6 @@ from scipy.ndimage import convolve, gaussian_filter
 from synth.color import of_kelvin, srgb
 from synth.surroundings import Sensor
 
-WHITE = np.ones(3)
-
 
 def developed(light: np.ndarray, sensor: Sensor) -> np.ndarray:
     """(H, W, 3) float32 linear light -> (H, W, 3) uint8 sRGB."""

@@ -94,6 +94,8 @@ def _radiance_file(path: str) -> np.ndarray:
     if source is None:
         raise InputError(path, f"does not decode: {library.geterror()}", wanted="a .hdr or .exr map")
     pixels = source.read_image(0, 0, 0, source.spec().nchannels, library.FLOAT)
+    if pixels is None:
+        raise InputError(path, f"does not decode: {source.geterror()}", wanted="a .hdr or .exr map")
     source.close()
     return np.asarray(pixels, np.float32)[..., [0, 1, 2] if pixels.shape[2] >= 3 else [0, 0, 0]]
 
@@ -116,7 +118,7 @@ def _picture_file(path: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return linear(np.asarray(image.convert("RGB"), np.float32) / 255)
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise InputError(path, f"does not decode: {error}", wanted="an image") from None
 
 

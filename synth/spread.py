@@ -6,8 +6,9 @@ import hashlib
 import multiprocessing
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from synth.sampling import Recipe, draw_sample, part_of
 from synth.store import files_of, members_of, tar
 
 AHEAD = 3  # tasks a cluster's worker is given at a time: what is not fetched yet would fill its memory
-PATIENCE = 20  # s that a scheduler may take to answer
-RETRIES = 10  # times that a task may lose its worker
+PATIENCE = 20  # s that a scheduler may take to answer, and to have a worker
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,17 @@ def drawn(task: Task) -> tuple[list[str], dict[str, bytes]]:
         else:
             files |= files_of(one)
     return lines, {task.shard: tar(members)} if task.shard else files
+
+
+def drawn_alone(task: Task) -> tuple[list[str], dict[str, bytes]]:
+    """As :func:`drawn`, by the one thread of this process that draws: a cluster's worker has as many as its machine has cores, and a
+    renderer's scene or context is one."""
+    return _alone(task.recipe.backend).submit(drawn, task).result()
+
+
+@cache
+def _alone(backend: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, initializer=backends.share_cores, initargs=(backend,))
 
 
 def kept(folder: Path, task: Task, lines: list[str], files: dict[str, bytes]) -> Chunk:
@@ -103,8 +114,13 @@ def on_cluster(address: str, folder: Path, tasks: list[Task]) -> Iterator[Chunk]
 
         known = {task.number: task for task in tasks}
         waiting = iter(tasks)
-        threads = max(1, sum(client.nthreads().values()))
-        going = completed([_submitted(client, task) for _, task in zip(range(AHEAD * threads), waiting, strict=False)], loop=client.loop)
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            raise InputError(
+                "--scheduler", f"{address} has no workers", wanted="at least one", step="dask worker ADDRESS starts one"
+            ) from None
+        going = completed([_submitted(client, task) for _, task in zip(range(_room(client)), waiting, strict=False)], loop=client.loop)
         for future in going:
             try:
                 lines, files = future.result()
@@ -112,12 +128,16 @@ def on_cluster(address: str, folder: Path, tasks: list[Task]) -> Iterator[Chunk]
                 raise InputError(address, f"lost its workers: {error}", wanted="workers with memory enough for a task") from None
             yield kept(folder, known[int(future.key.rsplit("-", 1)[1])], lines, files)
             future.release()
-            if (task := next(waiting, None)) is not None:
+            while going.count() < _room(client) and (task := next(waiting, None)) is not None:  # workers come and go
                 going.add(_submitted(client, task))
 
 
+def _room(client: Any) -> int:
+    return AHEAD * max(1, len(client.nthreads()))
+
+
 def _submitted(client: Any, task: Task) -> Any:
-    return client.submit(drawn, task, key=f"formspect-{id(client):x}-{task.number}", pure=False, retries=RETRIES)
+    return client.submit(drawn_alone, task, key=f"formspect-{id(client):x}-{task.number}", pure=False)
 
 
 def _client(address: str) -> Any:

@@ -163,6 +163,25 @@ def test_validation_takes_a_set_and_refuses_one_that_leaks(command, form_folder:
     assert json.loads(out)["good"]["n"] == kept
 
 
+def test_a_set_that_is_there_is_not_replaced_unasked(command, folder: Path) -> None:
+    assert command(f"detect curate {folder}")[0] == 0
+    (folder / NAME).write_text((folder / NAME).read_text() + "# mine\n")
+    code, _, err = command(f"detect curate {folder}")
+    assert code == 2 and "may have been edited" in err and (folder / NAME).read_text().endswith("# mine\n")
+    assert command(f"detect curate {folder} --force")[0] == 0 and not (folder / NAME).read_text().endswith("# mine\n")
+
+
+def test_a_scene_that_crosses_into_the_test_split_is_found_behind_a_nearer_one(folder: Path) -> None:
+    """A burst: the second of two calibration shots is nearer to the first than to the test shot that both repeat."""
+    base = np.asarray(Image.open(folder / "test" / "good" / "12.png")).astype(int)
+    for k, level in enumerate((3, 4)):
+        rng = np.random.default_rng(k)
+        shifted = np.clip(np.roll(base, k, 1) + rng.normal(0, level, base.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(shifted).save(folder / "calibrate" / "good" / f"z{k}.png")
+    found = excluded(folder)
+    assert set(found) == {"calibrate/good/z0.png", "calibrate/good/z1.png"} and all("test/good/12.png" in w for w in found.values())
+
+
 def test_an_empty_folder_is_told(command, tmp_path: Path) -> None:
     code, _, err = command(f"detect curate {tmp_path}")
     assert code == 2 and "holds no photographs" in err

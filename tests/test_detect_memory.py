@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,13 +189,19 @@ def test_batch_order_and_repetition_change_nothing(nut: cad.Part, detector: Phot
     assert [next(detector.inspect([p]))[0].score for p in some] == pytest.approx(together, rel=1e-5)
 
 
-def test_a_saved_calibration_says_the_same(nut: cad.Part, detector: PhotoDetector, folder: Path) -> None:
+def test_a_saved_calibration_says_the_same(nut: cad.Part, detector: PhotoDetector, folder: Path, tmp_path: Path) -> None:
     again = open_detector(folder)
     assert isinstance(again, PhotoDetector) and memory_file(folder / CALIBRATION).exists()
     one, two = (next(d.inspect([picture(nut, 5)]))[0] for d in (detector, again))
     assert one.score == pytest.approx(two.score, rel=1e-5) and one.threshold == two.threshold
     data = json.loads((folder / CALIBRATION).read_text())
     assert data["form"] == "photograph" and data["n"] == 12
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    data["memory"] = "0" * 16
+    (other / CALIBRATION).write_text(json.dumps(data))
+    with pytest.raises(cad.InputError, match="its memory is another's"):
+        open_detector(other)
     memory_file(folder / CALIBRATION).rename(folder / "away")
     with pytest.raises(cad.InputError, match="calibrate again"):
         open_detector(folder)
@@ -205,14 +212,14 @@ def test_which_route_is_taken_and_said(command, nut: cad.Part, folder: Path, tmp
     (tmp_path / "good").mkdir()
     for k in range(5):
         Image.fromarray(picture(nut, 200 + k).pixels).save(tmp_path / "good" / f"{k:02d}.png")
-    import shutil
-
     copy = shutil.copytree(folder, tmp_path / "run")
     code, out, _ = command(f"detect calibrate {tmp_path / 'good'} --run {copy} --route photograph --alpha 0.2 --json")
     assert code == 0 and json.loads(out)["route"] == "photograph"
     code, out, _ = command(f"detect calibrate --rendered 5 --alpha 0.2 --run {copy} --json")
     assert code == 0 and json.loads(out)["route"] == "photograph" and not memory_file(copy / CALIBRATION).exists()
     assert command(f"detect inspect {tmp_path / 'good' / '00.png'} --run {copy}")[0] in (0, 1)
+    code, _, err = command(f"detect calibrate --rendered 19 --route render --run {copy}")
+    assert code == 2 and "found render with --rendered" in err
     code, _, err = command(f"detect calibrate --run {copy}")
     assert code == 2 and "one of GOOD and --rendered is wanted" in err
     code, _, err = command(f"detect inspect {tmp_path / 'good' / '00.png'} --run {copy} --trace {tmp_path / 't.gif'}")

@@ -209,6 +209,13 @@ def bop_scenes(root: Path) -> list[tuple[Path, dict, dict, dict]]:
     return found
 
 
+def test_bop_refuses_a_lens_that_bends(nut: cad.Part, tmp_path: Path) -> None:
+    data, _ = render(nut, tmp_path / "bent", Recipe(1, 0, size=16, randomise={"camera": {"k1": [0.02, 0.03]}}), jobs=1)
+    with pytest.raises(cad.InputError, match="was drawn through a lens that bends"):
+        export(data, "bop", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_bop_poses_carry_the_model_onto_its_mask_and_depth(near: Dataset, tmp_path: Path) -> None:
     from trimesh import load
 

@@ -87,6 +87,23 @@ def test_off_turns_a_part_that_may_be_seen_from_anywhere_to_one_side(cap: cad.Pa
     assert all(scene_of(cap, {"pose": "off"}, k).rotation == pytest.approx(np.eye(3)) for k in range(3))
 
 
+def test_a_level_for_the_rest_stands_anywhere() -> None:
+    assert parse_blocks("dust=off,strong") == parse_blocks("strong,dust=off") == {**STRONG, "dust": "off"}
+
+
+def test_further_lamps_of_the_file_are_held_at_their_middle(cap: cad.Part) -> None:
+    lit = cad.parse(cap.text.replace("ambient: 0.25}", "ambient: 0.25, lamps: [{direction: [-1, 0, 1], spread: 20, power: [0.1, 0.5]}]}"))
+    lamps = {scene_of(lit, {"lights": "off"}, k).lamps for k in range(4)}
+    assert len(lamps) == 1 and next(iter(lamps))[0].power == pytest.approx(0.3)
+
+
+def test_a_file_that_no_backdrop_can_be_is_told_before_anything_is_drawn(cap: cad.Part, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"none")
+    for block in ({"background": {"kinds": ["image"], "files": str(tmp_path)}}, {"ambient": {"hdri": str(tmp_path)}}):
+        with pytest.raises(cad.InputError, match="does not decode"):
+            Recipe(1, 0, size=16, randomise=block).check(cap)
+
+
 def test_a_wider_pose_tilts_further(tilted: cad.Part) -> None:
     tilts = [np.degrees(np.arccos(scene_of(tilted, {"pose": {"tilt": 30}}, k).rotation[2, 2])) for k in range(60)]
     assert 20 < max(tilts) <= 50 + 1e-6
@@ -198,10 +215,12 @@ def test_blocks_survive_json_and_text(levels: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("strnog", r'randomise\.pose: found \'strnog\'.*did you mean "strong"'),
+        ("strnog", r'--randomise: found "strnog".*did you mean "strong"'),
         ("light=off", r'randomise\.light: unknown class \(did you mean "lights"'),
         ("sensor=of", r"randomise\.sensor: found 'of'"),
         ("missing.yaml", r"missing\.yaml: cannot be read"),
+        ("dust=off,strnog", r"--randomise: found"),
+        ("strong,default", r"--randomise: found"),
     ],
 )
 def test_a_misspelt_class_or_level_is_told(command, tmp_path: Path, text: str, words: str) -> None:
@@ -224,6 +243,12 @@ def test_a_misspelt_class_or_level_is_told(command, tmp_path: Path, text: str, w
         ({"background": {"kinds": ["wallpaper"]}}, r"background\.kinds"),
         ({"dust": {"count": [5, 2]}}, r"wanted \[2, 5\]"),
         ({"position": {"scale": [2, 1]}}, r"wanted \[1, 2\]"),
+        ({"position": {"scale": [0, 1]}}, r"scale is too small"),
+        ({"dust": {"size": [-0.1, 0.1]}}, r"size is too small"),
+        ({"lights": {"size": [0, 120]}}, r"size is too large"),
+        ({"lights": {"power": [-1, 1]}}, r"power is too small"),
+        ({"surface": {"lightness": [-1, 1]}}, r"lightness is too small"),
+        ({"camera": {"angle": [0, 1]}}, r"angle is too small"),
         ({"pose": 7}, r"pose: found 7"),
         ([1], r"found \[1\]"),
     ],

@@ -122,6 +122,18 @@ def test_a_map_that_is_none_is_told(tmp_path: Path, shape: tuple[int, ...], word
         read_map(str(path))
 
 
+def test_a_radiance_map_that_ends_too_soon_is_told(tmp_path: Path) -> None:
+    library = pytest.importorskip("OpenImageIO")
+    path = tmp_path / "whole.exr"
+    out = library.ImageOutput.create(str(path))
+    assert out.open(str(path), library.ImageSpec(64, 32, 3, library.FLOAT))
+    out.write_image(np.random.default_rng(0).random((32, 64, 3)).astype(np.float32))
+    out.close()
+    (tmp_path / "cut.exr").write_bytes(path.read_bytes()[:6000])
+    with pytest.raises(cad.InputError, match="does not decode"):
+        read_map(str(tmp_path / "cut.exr"))
+
+
 def test_a_file_that_is_no_image_is_told(tmp_path: Path) -> None:
     for name in ("x.png", "x.exr"):
         (tmp_path / name).write_bytes(b"none")
