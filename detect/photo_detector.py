@@ -44,7 +44,7 @@ LEVEL = 0.999  # quantile of good photographs' pixels above which a region lies
 LEAST = (0.02, 0.05, 1.0)  # of each term: less than that is never the unit, however alike good photographs are
 RELIABLE = 0.8  # median IoU of good photographs' outlines with the form's, below which outlines are not to be had
 ANOTHER = 0.5  # IoU of outlines below which a photograph shows no such part
-PIECE = 0.004  # of the part's area: a smaller piece of the outline is not said to be missing, or too much
+PIECE = 0.01  # of the part's area: a smaller piece of the outline is not said to be missing, or too much
 
 
 @dataclass(frozen=True, eq=False)
