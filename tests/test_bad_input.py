@@ -224,7 +224,7 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen) -> None:
 @pytest.mark.slow
 def test_interrupted_rendering_goes_on(tmp_path: Path, command) -> None:
     """Ctrl-C after the first finished chunk: exit 130, no traceback; the same command then keeps it and ends with the same bytes."""
-    words = ["render", "notched_cap", "-n", 1500, "--test", 0, "--size", 32, "--jobs", 1]
+    words = ["render", "notched_cap", "-n", 9000, "--test", 0, "--size", 32, "--jobs", 1]
     process = program("synth", *words, "-o", tmp_path / "a")
     wait_for(tmp_path / "a", ".journal/00*.json", process)
     process.send_signal(signal.SIGINT)
@@ -237,7 +237,7 @@ def test_interrupted_rendering_goes_on(tmp_path: Path, command) -> None:
     assert kept
     assert command(f"synth {' '.join(map(str, words))} -o {tmp_path}/a".replace("--jobs 1", "--jobs 2"))[0] == 0
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
-    assert json.loads((tmp_path / "a" / "manifest.json").read_text())["recipe"]["n"] == 1500
+    assert json.loads((tmp_path / "a" / "manifest.json").read_text())["recipe"]["n"] == 9000
 
 
 @pytest.mark.slow

@@ -426,7 +426,11 @@ def test_validate_calibrates_on_good_images_set_aside(command, run_folder: Path,
     code, _, err = command(line)
     assert code == 2 and "calibrate/good" in err
     shutil.copytree(dataset_folder / "test" / "good", copy / "calibrate" / "good")
-    assert command(line)[0] == 0 and json.loads((own / "calibration.json").read_text())["n"] == 8
+    code, _, err = command(line)
+    assert code == 2 and "the same file" in err  # what is tested on is not to be learned from
+    shutil.rmtree(copy / "calibrate" / "good")
+    shutil.copytree(dataset_folder / "train" / "good", copy / "calibrate" / "good")
+    assert command(line)[0] == 0 and json.loads((own / "calibration.json").read_text())["n"] == 32
 
 
 def few(dataset: Path, target: Path, *, samples: bool) -> Path:
