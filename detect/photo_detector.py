@@ -224,22 +224,32 @@ class PhotoDetector:
             places = [
                 region_record(r, anomaly, by_votes(r, anomaly, seen.found.ids, names), photograph) for r in regions(anomaly, level)[:8]
             ]
-            reason = reason or (self.finding(seen) if seen.terms[0] > self.calibration.units[0] else None)
+            if seen.terms[0] > self.calibration.units[0] and (told := self.finding(seen)) is not None:
+                words, piece = told
+                reason = reason or words
+                if piece is not None:  # it comes first; what is missing is missing of something that was added
+                    added = tuple(dict.fromkeys(f.name for f in self.form.part.features if f.operation == "add"))
+                    name = by_votes(piece, anomaly, seen.found.ids, names, among=added)
+                    places.insert(0, region_record(piece, anomaly, name, photograph))
         seconds = seen.seconds + time.perf_counter() - began
         return self._inspection(photograph, score, verdict, places, self._pose(seen.found), seen.found.steps, seconds, reason)
 
-    def finding(self, seen: Seen) -> str | None:
+    def finding(self, seen: Seen) -> tuple[str, np.ndarray | None] | None:
         """What is wrong with the outline, in words: a stretch of the whole, with the dimensions that are off by it; else a piece that is
-        missing, or too much."""
+        missing, or too much, and where (S, S) bool it is."""
         if (stretch := stretched(seen.silhouette, seen.found, self.search)) is not None:
             factor, degrees = stretch
             off = ", ".join(f"{n} about {self.form.part.nominal[n] * factor:.3g} mm" for n in self._across())
-            return f"{factor:.2f} times as long along {degrees:.0f} degrees as across: out of tolerance there: {off or 'the whole part'}"
+            return (
+                f"{factor:.2f} times as long along {degrees:.0f} degrees as across: out of tolerance there: {off or 'the whole part'}",
+                None,
+            )
         area = max((seen.found.ids > 0).sum(), 1)
         for sign, words in ((-1, "a piece is missing"), (1, "more than the part is there")):
             labels, count = ndimage.label(sign * seen.found.excess > self.calibration.levels[0])
-            if count and (largest := np.bincount(labels.ravel())[1:].max()) > PIECE * area:
-                return f"{words}: {100 * largest / area:.0f} % of its outline's area"
+            sizes = np.bincount(labels.ravel(), minlength=2)[1:]
+            if count and sizes.max() > PIECE * area:
+                return f"{words}: {100 * sizes.max() / area:.0f} % of its outline's area", labels == 1 + int(np.argmax(sizes))
         return None
 
     def _across(self) -> list[str]:
