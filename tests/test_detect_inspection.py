@@ -333,7 +333,7 @@ def test_figures_by_hand(detector: Detector) -> None:
         case("dent", 7.0, feature="base"),  # the whole part: no name is right or wrong
     ]
     found = metrics(Validation(cases, detector, Path("a")))
-    assert found["good"] == {"n": 3, "rejected": pytest.approx(1 / 3), "unsure": 0}
+    assert found["good"] == {"n": 3, "rejected": pytest.approx(1 / 3), "unsure": 0, "outline_iou": None}
     dent = found["classes"]["dent"]
     assert dent["image_auroc"] == pytest.approx(11 / 12) and dent["rejected"] == 0.75 and dent["named_right"] == 0.5
     assert dent["encoder_auroc"] == pytest.approx(1 / 12) and dent["f1_max"] == pytest.approx(8 / 9) and dent["aupro"] is None
