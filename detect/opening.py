@@ -22,7 +22,7 @@ AnyDetector = Detector | CadDetector | PhotoDetector
 
 ASKED = 8  # good photographs by which a route is chosen
 VIEWS = 7907  # the seed of drawn views that a calibration is made on
-VARIED = ("lights", "ambient", "surface", "background", "sensor")  # of them
+VARIED = ("lights", "ambient", "surface", "sensor")  # of them
 STRANGE = 0.12  # of a picture that a render leaves over, median, from which no render has the photographs' finish
 
 
@@ -69,7 +69,7 @@ def calibrated_detector(
 
 
 def rendered_detector(folder: str | Path, count: int, alpha: float) -> PhotoDetector:
-    """A CAD form calibrated by outline and holes on ``count`` drawn good views, their light, surface, background and sensor varied: no
+    """A CAD form calibrated by outline and holes on ``count`` drawn good views, their light, surface and sensor varied before the file's background: no
     photograph at all. Raises InputError."""
     detector = open_detector(folder, calibrated=False)
     if not isinstance(detector, CadDetector):
