@@ -58,6 +58,21 @@ def read_yaml(text: str) -> Any:
         raise InputError("file", f"not YAML: {error}") from None
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes words that this loader, or PyYAML's own, would take for something else: ``0E0`` here, ``on`` there."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    k: yaml.SafeDumper.yaml_implicit_resolvers.get(k, []) + _Loader.yaml_implicit_resolvers.get(k, [])
+    for k in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def yaml_text(data: Any, **layout: Any) -> str:
+    """What :func:`read_yaml` reads back the same, keys in their order; ``layout`` is PyYAML's own (width, flow style)."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, **layout)
+
+
 def checked(make: Callable[[Any, str], Any], entry: Any, key: str, model: type[BaseModel] | None = None) -> Any:
     """``make(entry, key)``; pydantic's complaint becomes an InputError whose place is the dotted key."""
     try:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import sha256, write
-from cad.reading import read_yaml
+from cad.reading import read_yaml, yaml_text
 from detect.metrics import auroc
 from detect.photographs import ENDINGS, find_images, read
 from detect.silhouette import silhouettes
@@ -76,7 +75,7 @@ class Curated:
         head = ["# A set of photographs: edit labels, splits and what is excluded (why, or null); files are found below this one."]
         head += [f"# {w}" for w in self.warnings]
         entries = [e.data() for e in self.entries]
-        return "\n".join(head) + "\n" + yaml.safe_dump({"format": FORMAT, "images": entries}, sort_keys=False, width=160)
+        return "\n".join(head) + "\n" + yaml_text({"format": FORMAT, "images": entries}, width=160)
 
 
 @dataclass(frozen=True, eq=False)

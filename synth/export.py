@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import whole_folder, write, write_json
+from cad.reading import yaml_text
 from synth.dataset import Dataset, Sample
 from synth.drawable import Drawable
 from synth.instances import View, categories, instances, outlines, run_lengths, views_of
@@ -90,7 +90,7 @@ def to_yolo(data: Dataset, folder: Path, labels: tuple[str, ...], shard: int) ->
         write(folder / "labels" / split / f"{view.key}.txt", "".join(line + "\n" for line in lines))
     splits = {("val" if s == "test" else s): f"images/{s}" for s in dict.fromkeys(s.split for s in data.samples)}
     names = {k: name for k, (name, _) in enumerate(known)}
-    write(folder / "data.yaml", yaml.safe_dump({"path": ".", **splits, "names": names}, sort_keys=False))
+    write(folder / "data.yaml", yaml_text({"path": ".", **splits, "names": names}))
 
 
 def to_webdataset(data: Dataset, folder: Path, labels: tuple[str, ...], shard: int) -> None:

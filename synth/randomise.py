@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from cad.errors import InputError, nearest
 from cad.mesh import Mesh
 from cad.part import Part
-from cad.reading import checked, read_yaml
+from cad.reading import checked, read_yaml, yaml_text
 from cad.views import Views
 from synth.blocks import CLASSES, STRONG, Block
 from synth.scene import Scene, draw_scene
@@ -104,5 +103,5 @@ def blocks_text(blocks: Blocks) -> str:
         if isinstance(block, str):
             lines.append(f"{name}: {block}")
         else:
-            lines.append(yaml.safe_dump({name: block.model_dump(mode="json")}, sort_keys=False, default_flow_style=None).rstrip())
+            lines.append(yaml_text({name: block.model_dump(mode="json")}, default_flow_style=None).rstrip())
     return "\n".join(lines) + "\n"

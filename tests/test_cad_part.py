@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import cad
 from cad.expressions import evaluate
 from cad.part import KEYS, SHELF, Tolerance
-from cad.reading import read_yaml
+from cad.reading import read_yaml, yaml_text
 from cad.solids import SOLIDS
 
 CAP = (SHELF / "notched_cap.yaml").read_text(encoding="utf-8")
@@ -104,6 +104,18 @@ def test_a_number_is_read_as_yaml_1_2_writes_it(text: str, value: float) -> None
 @pytest.mark.parametrize("text", ["010", "1:30", "0b11", "1_000", "2024-01-02", "e3", "."])
 def test_what_only_yaml_1_1_takes_for_a_number_stays_text(text: str) -> None:
     assert read_yaml(text) == text
+
+
+SCALARS = st.one_of(st.text(), st.sampled_from(["0E0", "on", "010", "1:30", "1e-3", "null", "2024-01-02", ".", "-"]), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none())  # fmt: skip
+
+
+@given(
+    st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1), inner, max_size=3), max_leaves=6)
+)
+@example(["0E0", "1E5", 1e-5, float("-inf")])
+def test_what_is_written_is_read_back_the_same_by_this_reader_and_by_pyyaml(data: object) -> None:
+    assert read_yaml(yaml_text(data)) == data
+    assert yaml.safe_load(yaml_text(data)) == data
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("null", None), ("~", None)])

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.spatial import ConvexHull, cKDTree
@@ -25,6 +24,7 @@ from cad.errors import InputError
 from cad.files import fingerprint, read_json, whole, write, write_json
 from cad.mesh import Mesh
 from cad.part import Part, parse
+from cad.reading import yaml_text
 from cad.views import Camera
 from synth.color import linear
 from synth.drawable import Drawable
@@ -230,7 +230,7 @@ def save_form(folder: str | Path, form: CadForm, wanted: dict[str, Any], facts: 
     if form.lens:
         write_json(folder / LENS, form.lens.json())
     write(folder / "part.yaml", form.part.text)
-    write(folder / "config.yaml", yaml.safe_dump({**wanted, "measured": facts}, sort_keys=False))
+    write(folder / "config.yaml", yaml_text({**wanted, "measured": facts}))
 
 
 def open_form(folder: str | Path, config: dict[str, Any]) -> CadForm:

@@ -95,9 +95,9 @@ def fit(
     config = config_for(data.size, seed=seed, **options)
     run_folder = output or RUNS / folder.name
     if dry_run:
-        import yaml
+        from cad.reading import yaml_text
 
-        result(config.model_dump(), as_json, yaml.safe_dump(config.model_dump(), sort_keys=False).rstrip())
+        result(config.model_dump(), as_json, yaml_text(config.model_dump()).rstrip())
         return
     from train.fit import fit as learn
     from train.runs import RunFolder, data_fingerprint, remove_run

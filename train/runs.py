@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from cad.errors import InputError
 from cad.files import fingerprint, whole, write
 from cad.part import Part, parse
-from cad.reading import model_error, read_yaml
+from cad.reading import model_error, read_yaml, yaml_text
 from synth.dataset import Dataset
 from synth.scene import Scene
 from train.config import Config
@@ -151,7 +150,7 @@ class RunFolder:
             "images": len(data.of("train", "good")),
             "part": data.part.name,
         }
-        write(self.path / "config.yaml", yaml.safe_dump({**self.wanted, "trained": facts}, sort_keys=False))
+        write(self.path / "config.yaml", yaml_text({**self.wanted, "trained": facts}))
         for name in ("checkpoint.safetensors", "checkpoint.json"):
             (self.path / name).unlink(missing_ok=True)
 
