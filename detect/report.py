@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,34 +13,84 @@ from PIL import Image
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from detect.validation import Validation
+    from detect.validation import Case, Validation
 
-LIMITS = (
-    "Shape only: scratches, stains and misprints are outside its aim.",
-    "The p-values hold for parts photographed like the calibration images; a change of camera, light or background wants a new calibration.",
-    "The learned forms name a sub-component by the nearest rendered training view, and give no deviation in millimetres; the CAD form measures in the plane of the image.",
-    "A dimension is judged only where the view can tell it, and one at a time: of two that change the same outline, the likelier is named.",
-    "A defect that a view does not show cannot be found in it: hidden ones are left out of these figures.",
-)
+PANELS = ("photograph", "nearest good form", "anomaly map")
 
 
 def validation_page(result: Validation, figures: dict[str, Any]) -> str:
     """The HTML text."""
-    return environment().get_template("validation.html").render(title=f"Validation of {result.detector.name}", **section(result, figures))
+    return (
+        environment()
+        .get_template("validation.html")
+        .render(title=f"Validation of {result.detector.name}", section=section(result, figures))
+    )
 
 
 def section(result: Validation, figures: dict[str, Any]) -> dict[str, Any]:
-    """What the templates' ``results`` macro needs of one validated folder."""
+    """What the templates' ``results`` macro needs of one validated folder; JSON."""
+    from detect.limits import limits
     from detect.validation import severity_table
 
+    plots = (_histogram(result), _roc(result), _precision_recall(result), _detection(result))
     return {
         "folder": result.folder.name,
         "figures": figures,
+        "as_stated": as_stated(figures),
         "severities": severity_table(result),
-        "plots": [svg(plot) for plot in (_histogram(result), _curves(result), _detection(result)) if plot is not None],
-        "pictures": {name: [(caption, data_uri(image)) for caption, image in pairs] for name, pairs in result.pictures.items()},
-        "limits": LIMITS,
+        "plots": [svg(plot) for plot in plots if plot is not None],
+        "pictures": {name: [card(*shown) for shown in group] for name, group in result.pictures.items()},
+        "limits": limits(result, figures),
     }
+
+
+def as_stated(figures: dict[str, Any]) -> str:
+    """Whether good parts are rejected at the rate that was stated, in words."""
+    good, n = figures["good"], figures["good"]["n"]
+    hits = good["verdicts"]["fail"] + good["verdicts"]["not this part"]
+    (low, high), (least, most) = good["expected"], good["expected_of_threshold"]
+    found = f"{hits} of {n} good images rejected; at the stated rate of {figures['alpha']:.1%} it would be {low} to {high} in 95 % of such sets: "
+    if low <= hits <= high:
+        return found + "as stated."
+    way = "more" if hits > high else "fewer"
+    if least <= hits <= most:
+        return (
+            found
+            + f"{way} than stated, yet no {way} than a threshold from {figures['calibrated_on']} good images explains ({least} to {most})."
+        )
+    why = "these good images differ from those that it was calibrated on" if hits > high else "the threshold is higher than it need be"
+    return (
+        found + f"{way} than stated, and than a threshold from {figures['calibrated_on']} good images explains ({least} to {most}): {why}."
+    )
+
+
+def card(case: Case, panels: list[Image.Image]) -> dict[str, Any]:
+    """One case to look at: its name, verdict, what is said of it, and its panels."""
+    return {
+        "name": "/".join(Path(case.inspection.image).parts[-2:]),
+        "verdict": case.inspection.verdict,
+        "words": words(case),
+        "panels": [(name, data_uri(panel)) for name, panel in zip(PANELS, panels, strict=True)],
+    }
+
+
+def words(case: Case) -> list[str]:
+    """What is known of a defect, and what was found: score, sub-component, reason, dimensions out of tolerance."""
+    from detect.dimensions import Measured
+
+    found = case.inspection
+    said = [f"score {found.score:.2f}, threshold {found.threshold:.2f}, p {found.p_value:.3f}"]
+    if case.defect:
+        place = f" on {', '.join(case.truth)}" if case.truth else ""
+        said.insert(0, f"its defect: {case.label} {case.defect['severity']:.2f} {case.defect['unit']}{place}")
+    if found.regions:
+        region = found.regions[0]
+        by = f", {region['deviation_mm']:+.2f} mm" if region["deviation_mm"] is not None else ""
+        said.append(f"stands out on: {region['feature'] or 'background'}{by}")
+    else:
+        said.append("no place stands out")
+    said += [found.reason] if found.reason else []
+    return said + [Measured(**d).text(name) for name, d in found.dimensions.items() if d["ok"] is False]
 
 
 def environment(*packages: str) -> Environment:
@@ -88,7 +139,7 @@ def svg(drawn: Any) -> str:
 def _histogram(result: Validation) -> Any:
     drawn = new_figure()
     axes = drawn.subplots()
-    scores = {label: result.scores(lambda c, wanted=label: c.label == wanted) for label in ("good", *result.labels)}
+    scores = {"good": result.scores(lambda c: c.label == "good"), **_scores(result)}
     joined = np.concatenate(list(scores.values()))
     edges = np.geomspace(max(joined.min(), 1e-3), max(joined.max(), 2e-3), 40)
     for label, values in scores.items():
@@ -127,17 +178,39 @@ def detection_plot(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) ->
     return drawn
 
 
-def _curves(result: Validation) -> Any:
+def _roc(result: Validation) -> Any:
+    """A dot where the threshold lies."""
+    from detect.metrics import auroc, roc
+
+    drawn, good = new_figure(), result.scores(lambda c: c.label == "good")
+    axes, threshold = drawn.subplots(), result.detector.calibration.conformal.threshold
+    for label, bad in _scores(result).items():
+        (line,) = axes.plot(*roc(good, bad), label=f"{label}: {auroc(good, bad):.3f}", linewidth=1.4)
+        axes.plot((good > threshold).mean(), (bad > threshold).mean(), "o", markersize=4, color=line.get_color(), clip_on=False)
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+    axes.set(xlabel="good parts rejected", ylabel="defective parts found", title="ROC, area (dot: threshold)")
+    if result.labels:
+        axes.legend(frameon=False, loc="lower right")
+    return drawn
+
+
+def _precision_recall(result: Validation) -> Any:
+    """None where nothing is defective. Precision hangs on how many are, so that is said."""
+    from detect.metrics import average_precision, precision_recall
+
+    good = result.scores(lambda c: c.label == "good")
+    if not result.labels:
+        return None
     drawn = new_figure()
     axes = drawn.subplots()
-    good = np.sort(result.scores(lambda c: c.label == "good"))
-    for label in result.labels:
-        bad = np.sort(result.scores(lambda c, wanted=label: c.label == wanted))
-        steps = np.unique(np.concatenate([good, bad]))[::-1]
-        fpr = np.r_[0, 1 - np.searchsorted(good, steps, side="left") / len(good)]
-        tpr = np.r_[0, 1 - np.searchsorted(bad, steps, side="left") / len(bad)]
-        axes.plot(fpr, tpr, label=label, linewidth=1.4)
-    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-    axes.set(xlabel="good parts rejected", ylabel="defective parts found", title="ROC")
-    axes.legend(frameon=False, loc="lower right")
+    for label, bad in _scores(result).items():
+        precision, recall = precision_recall(good, bad)
+        known = f"{label}: {average_precision(good, bad):.3f} ({len(bad)} in {len(bad) + len(good)})"
+        axes.step(np.r_[0.0, recall], np.r_[precision[0], precision], where="pre", label=known, linewidth=1.4)
+    axes.set(xlabel="recall: defective parts found", ylabel="precision: of those rejected", title="precision and recall, mean precision", ylim=(-0.03, 1.03))  # fmt: skip
+    axes.legend(frameon=False, loc="lower left")
     return drawn
+
+
+def _scores(result: Validation) -> dict[str, np.ndarray]:
+    return {label: result.scores(lambda c, wanted=label: c.label == wanted) for label in result.labels}

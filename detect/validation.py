@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,42 @@ from PIL import Image
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import write, write_json
+from detect.cad_detector import CadDetector
 from detect.curate import NAME, open_curated
 from detect.inspection import Inspection, write_lines
 from detect.metrics import (
+    aupimo,
     aupro,
     auroc,
     auroc_interval,
+    average_precision,
     detection_limit,
     f1_max,
     named_right,
     pixel_auroc,
+    rejections_expected,
+    share_interval,
     threshold_at,
     tpr_at,
 )
 from detect.opening import AnyDetector
+from detect.photo_detector import PhotoDetector
 from detect.photographs import Photograph, find_images, read, read_all
-from detect.pictures import overlay
+from detect.pictures import panels
+from detect.repeatability import ITEMS, check_items, read_items, repeatability
 from synth.dataset import SAMPLES, Sample, magnitude
 
 FORMAT = 1
 LIMIT_RATE = 0.01  # of good parts that may be rejected where a detection limit is stated
 WORST = 6  # pictures of the worst misses, and of the worst false alarms
+VERDICTS = ("pass", "unsure", "fail", "not this part")
+MISSES, ALARMS = "worst misses", "worst false alarms"
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One inspected image with all that is known of it. ``truth``: the sub-components that a verdict may name (empty: unknown)."""
+    """One inspected image with all that is known of it. ``truth``: the sub-components that a verdict may name (empty: unknown); ``form``
+    (S, S) uint8: the nearest good form; ``item``: the one that it shows, where that is known."""
 
     label: str
     inspection: Inspection
@@ -46,6 +56,8 @@ class Case:
     mask: np.ndarray | None = None
     truth: tuple[str, ...] = ()
     defect: dict[str, Any] | None = None
+    form: np.ndarray | None = None
+    item: str | None = None
 
     @property
     def severity(self) -> float | None:
@@ -59,13 +71,13 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """All cases of a folder; ``pictures`` are overlays of the worst of them."""
+    """All cases of a folder; ``pictures`` are of the worst of them, each with its panels: photograph, nearest form, anomaly map."""
 
     cases: list[Case]
     detector: AnyDetector
     folder: Path
     hidden: int = 0
-    pictures: dict[str, list[tuple[str, Image.Image]]] = field(default_factory=dict)
+    pictures: dict[str, list[tuple[Case, list[Image.Image]]]] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
@@ -76,9 +88,10 @@ class Validation:
 
 
 def validate(detector: AnyDetector, folder: str | Path) -> Validation:
-    """Inspects ``FOLDER/test/good`` and ``FOLDER/test/<class>``; a dataset's hidden defects do not count.
+    """Inspects ``FOLDER/test/good`` and ``FOLDER/test/<class>``; a dataset's hidden defects do not count. ``FOLDER/items.csv``, where there
+    is one, says which photographs show one item (:mod:`detect.repeatability`).
 
-    Raises InputError where the folder has no test/good or no images.
+    Raises InputError where the folder has no test/good or no images, or its items.csv has a mistake.
     """
     folder = Path(folder)
     check_layout(folder)
@@ -87,13 +100,18 @@ def validate(detector: AnyDetector, folder: str | Path) -> Validation:
     known = _samples(folder)
     hidden = {p for _, p in plan if (s := known.get(_key(p))) is not None and s.hidden}
     plan = [(label, path) for label, path in plan if path not in hidden]
+    items = read_items(folder)
+    check_items(items, {_below(p, folder): label for label, p in plan}, folder / ITEMS)
     cases: list[Case] = []
     with progress(len(plan), "inspecting", "images") as advance:
         for start in range(0, len(plan), 64):
             part = plan[start : start + 64]
             photographs = read_all([path for _, path in part], detector.size, detector.lens)
-            for (label, path), photograph, (inspection, anomaly, _) in zip(part, photographs, detector.inspect(photographs), strict=True):
-                cases.append(_case(label, path, photograph, inspection, anomaly, known.get(_key(path)), folder))
+            for (label, path), photograph, (inspection, anomaly, form) in zip(
+                part, photographs, detector.inspect(photographs), strict=True
+            ):
+                case = _case(label, path, photograph, inspection, anomaly, known.get(_key(path)), folder)
+                cases.append(replace(case, form=_grey(form), item=items.get(_below(path, folder))))
                 advance(1)
     result = Validation(cases, detector, folder, len(hidden))
     result.pictures.update(_worst(result))
@@ -140,26 +158,56 @@ def write_validation(result: Validation, output: str | Path) -> dict[str, Any]:
 def metrics(result: Validation) -> dict[str, Any]:
     """The contract's metrics.json; ``overall`` is all classes against good."""
     good = [c for c in result.cases if c.label == "good"]
-    milliseconds = {
-        "good": [c.inspection.milliseconds for c in good],
-        "defective": [c.inspection.milliseconds for c in result.cases if c.label != "good"],
-    }
+    bad = [c for c in result.cases if c.label != "good"]
+    times = {"good": [c.inspection.milliseconds for c in good], "defective": [c.inspection.milliseconds for c in bad]}
+    conformal = result.detector.calibration.conformal
     return {
         "format": FORMAT,
         "run": result.detector.name,
-        "alpha": result.detector.calibration.conformal.alpha,
-        "calibrated_on": len(result.detector.calibration.conformal.scores),
-        "good": {
-            "n": len(good),
-            "rejected": share([rejected(c) for c in good]),
-            "unsure": share([c.inspection.verdict == "unsure" for c in good]),
-            "outline_iou": _quantile([c.inspection.pose["outline_iou"] for c in good if "outline_iou" in c.inspection.pose], 0.5),
-        },
-        "classes": {label: class_figures(good, [c for c in result.cases if c.label == label]) for label in result.labels},
-        "overall": class_figures(good, [c for c in result.cases if c.label != "good"]),
+        "route": route_of(result.detector),
+        "alpha": conformal.alpha,
+        "calibrated_on": len(conformal.scores),
+        "good": good_figures(good, conformal.alpha, len(conformal.scores)),
+        "classes": {label: class_figures(good, [c for c in bad if c.label == label]) for label in result.labels},
+        "overall": class_figures(good, bad),
         "detection_limits": {label: detection_limit(*pair) for label in result.labels if (pair := sizes_found(result, label)) is not None},
         "hidden": result.hidden,
-        "milliseconds": {k: {"median": _quantile(v, 0.5), "p95": _quantile(v, 0.95)} for k, v in milliseconds.items()},
+        "milliseconds": {k: {"median": _quantile(v, 0.5), "p95": _quantile(v, 0.95)} for k, v in times.items()},
+        "repeatability": repeatability(result.cases),
+    }
+
+
+def route_of(detector: AnyDetector) -> str:
+    """What it holds a photograph against: the part as it is drawn (``render``), outline, holes and memory (``photograph``), or a ``learned``
+    form."""
+    return "photograph" if isinstance(detector, PhotoDetector) else "render" if isinstance(detector, CadDetector) else "learned"
+
+
+def good_figures(good: list[Case], alpha: float, calibrated_on: int) -> dict[str, Any]:
+    """What became of the good ones, and how many of them would be rejected at a rate of ``alpha``: the 95 % range of the binomial law
+    (``expected``), and of the beta-binomial one, with the threshold that so many good images give (``expected_of_threshold``)."""
+    hits, outlines = sum(map(rejected, good)), [c.inspection.pose["outline_iou"] for c in good if "outline_iou" in c.inspection.pose]
+    expected = rejections_expected(len(good), alpha)
+    return {
+        "n": len(good),
+        **verdict_figures(good),
+        "unsure": share([c.inspection.verdict == "unsure" for c in good]),
+        "expected": list(expected),
+        "expected_of_threshold": list(rejections_expected(len(good), alpha, calibrated_on)),
+        "as_stated": expected[0] <= hits <= expected[1],
+        "outline_iou": _quantile(outlines, 0.5),
+    }
+
+
+def verdict_figures(cases: list[Case]) -> dict[str, Any]:
+    """How many got which verdict, and the share that was rejected with its exact 95 % interval."""
+    hits = sum(map(rejected, cases))
+    low, high = share_interval(hits, len(cases)) or (None, None)
+    return {
+        "rejected": share([rejected(c) for c in cases]),
+        "rejected_low": low,
+        "rejected_high": high,
+        "verdicts": {v: sum(c.inspection.verdict == v for c in cases) for v in VERDICTS},
     }
 
 
@@ -173,6 +221,7 @@ def class_figures(good: list[Case], bad: list[Case]) -> dict[str, Any]:
     interval = auroc_interval(a, b)
     stack = (np.stack([c.anomaly for c in shown]), np.stack([c.mask for c in shown])) if shown else None
     found = [c for c in bad if c.inspection.verdict == "fail" and c.inspection.regions]
+    overlaps = aupimo(*stack) if stack else None
     return {
         "n": len(bad),
         "image_auroc": auroc(a, b),
@@ -181,9 +230,11 @@ def class_figures(good: list[Case], bad: list[Case]) -> dict[str, Any]:
         "encoder_auroc": auroc(*encoder) if all(len(e) for e in encoder) else None,
         "tpr_at_1fpr": tpr_at(a, b),
         "f1_max": f1_max(a, b),
-        "rejected": share([rejected(c) for c in bad]),
+        "average_precision": average_precision(a, b),
+        **verdict_figures(bad),
         "pixel_auroc": pixel_auroc(*stack) if stack else None,
         "aupro": aupro(*stack) if stack else None,
+        "aupimo": None if overlaps is None else float(overlaps.mean()),
         "named_right": named_right([c.inspection.regions[0]["feature"] for c in found], [c.truth for c in found]),
     }
 
@@ -250,28 +301,31 @@ def _key(path: Path) -> str:
     return "/".join(path.parts[-3:])
 
 
-def _worst(result: Validation) -> dict[str, list[tuple[str, Image.Image]]]:
-    """Overlays of the good with the highest scores, and of each class's lowest and highest."""
-    groups = {"highest good": sorted((c for c in result.cases if c.label == "good"), key=lambda c: -c.inspection.score)[:WORST]}
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _grey(form: np.ndarray) -> np.ndarray:
+    return np.rint(255 * np.clip(form, 0, 1)).astype(np.uint8)
+
+
+def _worst(result: Validation) -> dict[str, list[tuple[Case, list[Image.Image]]]]:
+    """The defective that were let through (or came nearest to it), the good that were rejected (or came nearest to it), and each class's
+    lowest and highest scores."""
+    good, bad = ([c for c in result.cases if (c.label == "good") is which] for which in (True, False))
+    groups = {
+        MISSES: sorted(bad, key=lambda c: (rejected(c), c.inspection.score)),
+        ALARMS: sorted(good, key=lambda c: (not rejected(c), -c.inspection.score)),
+    }
     for label in result.labels:
-        cases = sorted((c for c in result.cases if c.label == label), key=lambda c: c.inspection.score)
-        groups[f"lowest {label}"], groups[f"highest {label}"] = cases[:WORST], cases[::-1][:WORST]
-    detector, drawn = result.detector, {}
-    for name, cases in groups.items():
-        photographs = read_all([c.inspection.image for c in cases], detector.size, detector.lens)
-        drawn[name] = [
-            (_caption(i), overlay(p, form, anomaly, i, detector.calibration))
-            for p, (i, anomaly, form) in zip(photographs, detector.inspect(photographs), strict=True)
-        ]
-    return drawn
+        groups[f"lowest {label}"] = sorted((c for c in bad if c.label == label), key=lambda c: c.inspection.score)
+        groups[f"highest {label}"] = groups[f"lowest {label}"][::-1]
+    return {name: [(c, _panels(c, result.detector)) for c in cases[:WORST]] for name, cases in groups.items()}
 
 
-def _caption(inspection: Inspection) -> str:
-    where = inspection.regions[0]["feature"] if inspection.regions else None
-    return (
-        f"{'/'.join(Path(inspection.image).parts[-2:])}: {inspection.verdict}, score {inspection.score:.2f}, p {inspection.p_value:.3f}"
-        + (f", on {where}" if where else "")
-    )
+def _panels(case: Case, detector: AnyDetector) -> list[Image.Image]:
+    photograph = read(case.inspection.image, detector.size, detector.lens)
+    return panels(photograph, case.form / 255, case.anomaly, case.inspection, detector.calibration, case.mask)
 
 
 def _quantile(values: list[float], q: float) -> float | None:
