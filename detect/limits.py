@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy.stats import beta
-
-from detect.metrics import LOW
+from detect.metrics import LOW, rate_at_most
 from detect.repeatability import ITEMS
+from detect.report import percent
 
 if TYPE_CHECKING:
     from detect.validation import Validation
 
+RATE = 0.01  # of false rejects, at which detection rates and limits are stated
 WIDE = 0.2  # an interval of a rejected share from which on it is said in words
 SHAPE = "Shape only: scratches, stains and misprints are outside its aim."
 EXCHANGE = (
@@ -45,46 +44,48 @@ def limits(result: Validation, figures: dict[str, Any]) -> list[str]:
 def _of_photographs(calibration: Any) -> list[str]:
     if calibration.memory is None:
         return ["Nothing is remembered of good surfaces: a defect that changes neither outline nor hole is not found."]
-    held = (
-        ""
-        if calibration.outlined
-        else " No outline was found in the good photographs: the memory is of whole pictures, and nothing else is asked."
-    )
-    return [
-        f"The memory knows the finish of {len(calibration.images)} good photographs: another finish, a mark or a stain counts as strange.{held}"
+    said = [
+        f"The memory knows the finish of {len(calibration.images)} good photographs: another finish, a mark or a stain counts as strange."
     ]
+    return said if calibration.outlined else [*said, "No outline was found in the good photographs: the memory is of whole pictures, and nothing else is asked."]  # fmt: skip
 
 
 def _of_calibration(figures: dict[str, Any]) -> list[str]:
-    """How far a threshold from so few images may be off: the conformal one's own rate of false rejects is a Beta variable."""
     count, alpha = figures["calibrated_on"], figures["alpha"]
-    above = int(np.floor(alpha * (count + 1) + 1e-9))
-    worst = beta.ppf(0.95, above, count + 1 - above)
+    worst = percent(rate_at_most(alpha, count))
     return [
-        f"The threshold is from {count} good images: at a stated {alpha:.1%} its true rate of false rejects is, with 95 % confidence, at most {worst:.1%}."
+        f"The threshold is from {count} good images: stated as {percent(alpha)}, its true rate of false rejects is at most {worst} (95 % confidence)."
     ]
 
 
 def _of_set(result: Validation, figures: dict[str, Any]) -> list[str]:
-    said, good, overall = [], figures["good"]["n"], figures["overall"]
-    if good * 0.01 < 1:
-        said.append(
-            f"{good} good images cannot tell a rate of 1 %: TPR at 1 % false rejects and detection limits are open. 100 would tell."
-        )
-    elif not figures["detection_limits"]:
-        said.append("The sizes of its defects are not known, or all alike: no detection limit.")
-    if overall["pixel_auroc"] is None:
-        said.append("It has no masks: whether the right place was found is not scored (pixel AUROC, AUPRO, AUPIMO).")
-    elif overall["aupimo"] is None:
-        pixels = sum(c.mask.size for c in result.cases if c.label == "good" and c.mask is not None)
-        said.append(f"Its good images have {pixels:,} pixels together: AUPIMO, which allows one false pixel in {1 / LOW:,.0f}, is open.")
-    for label, f in figures["classes"].items():
-        if f["n"] and f["rejected_high"] - f["rejected_low"] > WIDE:
-            said.append(f"{label}: of {f['n']} images {f['rejected']:.0%} were rejected; of all such parts it may be {f['rejected_low']:.0%} to {f['rejected_high']:.0%} (95 %).")  # fmt: skip
+    """What there was too little of to tell."""
+    said = [*_of_good(figures), *_of_masks(result, figures["overall"]), *_of_classes(figures["classes"])]
     if figures["hidden"]:
         said.append(f"{figures['hidden']} images whose defect cannot be seen in them are left out.")
     if figures["repeatability"] is None:
-        said.append(
-            f"No two photographs are said to show one item ({ITEMS}: image,item): how far a verdict hangs on the photograph is not known."
-        )
+        said.append(f"No two photographs are said to show one item ({ITEMS}): how far a verdict hangs on the photograph is not known.")
     return said
+
+
+def _of_good(figures: dict[str, Any]) -> list[str]:
+    count = figures["good"]["n"]
+    if count * RATE < 1:
+        return [
+            f"{count} good images cannot tell a rate of 1 %, {1 / RATE:.0f} would: TPR at 1 % false rejects and detection limits are open."
+        ]
+    return [] if figures["detection_limits"] else ["The sizes of the defects are not known, or all alike: no detection limit."]
+
+
+def _of_masks(result: Validation, overall: dict[str, Any]) -> list[str]:
+    if not overall["n"]:
+        return []
+    if overall["pixel_auroc"] is None:
+        return ["There are no masks: whether the right place was found is not scored (pixel AUROC, AUPRO, AUPIMO)."]
+    pixels = sum(c.mask.size for c in result.cases if c.label == "good" and c.mask is not None)
+    return [] if overall["aupimo"] is not None else [f"The good images have {pixels:,} pixels together: AUPIMO, which allows one of {1 / LOW:,.0f} to be wrong, is open."]  # fmt: skip
+
+
+def _of_classes(classes: dict[str, dict[str, Any]]) -> list[str]:
+    wide = [(name, f) for name, f in classes.items() if f["n"] and f["rejected_high"] - f["rejected_low"] > WIDE]
+    return [f"{name}: {percent(f['rejected'], 0)} of {f['n']} images were rejected; of all such parts it may be {percent(f['rejected_low'], 0)} to {percent(f['rejected_high'], 0)} (95 %)." for name, f in wide]  # fmt: skip

@@ -52,12 +52,22 @@ def share_interval(hits: int, count: int, *, level: float = 0.95) -> tuple[float
 def rejections_expected(count: int, alpha: float, calibrated_on: int | None = None, *, level: float = 0.95) -> tuple[int, int]:
     """Between how many of ``count`` good images are rejected at a rate of ``alpha``, in ``level`` of such sets: the binomial law.
 
-    With ``calibrated_on``, where the threshold is the conformal one of so many good images: its own rate varies as a Beta variable does
-    (Vovk 2012), and the number rejected is beta-binomial.
+    With ``calibrated_on``, where the threshold is the conformal one of so many good images: its own rate varies, and the number rejected
+    is beta-binomial.
     """
-    above = 0 if calibrated_on is None else int(np.floor(alpha * (calibrated_on + 1) + 1e-9))
-    law = binom(count, alpha) if calibrated_on is None else betabinom(count, above, calibrated_on + 1 - above)
+    law = binom(count, alpha) if calibrated_on is None else betabinom(count, *_true_rate(alpha, calibrated_on))
     return int(law.ppf((1 - level) / 2)), int(law.ppf((1 + level) / 2))
+
+
+def rate_at_most(alpha: float, calibrated_on: int, *, level: float = 0.95) -> float:
+    """What the rate of false rejects of a conformal threshold, stated as ``alpha``, does not exceed with a confidence of ``level``."""
+    return float(beta.ppf(level, *_true_rate(alpha, calibrated_on)))
+
+
+def _true_rate(alpha: float, count: int) -> tuple[int, int]:
+    """The Beta law of the rate of false rejects over all thresholds that ``count`` good images might have given (Vovk 2012)."""
+    above = int(np.floor(alpha * (count + 1) + 1e-9))  # so many of them or fewer lie above the threshold, itself included
+    return above, count + 1 - above
 
 
 def roc(good: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

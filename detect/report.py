@@ -49,7 +49,7 @@ def as_stated(figures: dict[str, Any]) -> str:
     good, n = figures["good"], figures["good"]["n"]
     hits = good["verdicts"]["fail"] + good["verdicts"]["not this part"]
     (low, high), (least, most) = good["expected"], good["expected_of_threshold"]
-    found = f"{hits} of {n} good images rejected; at the stated rate of {figures['alpha']:.1%} it would be {low} to {high} in 95 % of such sets: "
+    found = f"{hits} of {n} good images rejected; at the stated rate of {percent(figures['alpha'])} it would be {low} to {high} in 95 % of such sets: "
     if low <= hits <= high:
         return found + "as stated."
     way = "more" if hits > high else "fewer"
@@ -104,12 +104,16 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"figure": figure, "percent": lambda v: "–" if v is None else f"{100 * v:.1f} %"}
+    found.filters |= {"figure": figure, "percent": percent}
     return found
 
 
 def figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def data_uri(image: Image.Image) -> str:

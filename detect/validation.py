@@ -302,7 +302,7 @@ def _key(path: Path) -> str:
 
 
 def _below(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def _grey(form: np.ndarray) -> np.ndarray:

@@ -289,7 +289,7 @@ def test_report_opens_offline(validated: Path) -> None:
     assert len(pictures) == len(re.findall("<img", page)) > 20
     assert all(link.startswith(("data:", "#")) for link in links)
     assert not re.search(r"<script|<link|<iframe|@import|url\((?!#)", page)
-    assert len(re.findall("<svg", page)) == 2
+    assert len(re.findall("<svg", page)) == 3
 
 
 def test_report_shows_the_metrics(validated: Path) -> None:
@@ -333,7 +333,8 @@ def test_figures_by_hand(detector: Detector) -> None:
         case("dent", 7.0, feature="base"),  # the whole part: no name is right or wrong
     ]
     found = metrics(Validation(cases, detector, Path("a")))
-    assert found["good"] == {"n": 3, "rejected": pytest.approx(1 / 3), "unsure": 0, "outline_iou": None}
+    assert found["good"] | {"n": 3, "rejected": pytest.approx(1 / 3), "unsure": 0, "outline_iou": None} == found["good"]
+    assert found["good"]["verdicts"] == {"pass": 2, "unsure": 0, "fail": 1, "not this part": 0}
     dent = found["classes"]["dent"]
     assert dent["image_auroc"] == pytest.approx(11 / 12) and dent["rejected"] == 0.75 and dent["named_right"] == 0.5
     assert dent["encoder_auroc"] == pytest.approx(1 / 12) and dent["f1_max"] == pytest.approx(8 / 9) and dent["aupro"] is None

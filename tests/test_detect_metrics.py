@@ -10,17 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
+from scipy.stats import beta, binomtest
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from detect.metrics import (
+    aupimo,
     aupro,
     auroc,
     auroc_interval,
+    average_precision,
     detection_curve,
     detection_limit,
     f1_max,
     named_right,
     pixel_auroc,
+    precision_recall,
+    rate_at_most,
+    rejections_expected,
+    roc,
+    share_interval,
     threshold_at,
     tpr_at,
 )
@@ -45,7 +53,7 @@ def test_auroc_of_the_two_swapped_is_the_rest(good: np.ndarray, bad: np.ndarray)
     assert auroc(good, bad) + auroc(bad, good) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("figure", [auroc, auroc_interval, tpr_at, f1_max])
+@pytest.mark.parametrize("figure", [auroc, auroc_interval, average_precision, tpr_at, f1_max])
 def test_an_empty_set_tells_nothing(figure) -> None:
     assert figure(np.array([]), np.arange(200.0)) is None and figure(np.arange(200.0), np.array([])) is None
 
@@ -107,6 +115,65 @@ def test_f1_is_the_best_over_all_thresholds(good: np.ndarray, bad: np.ndarray) -
         hits, alarms = (bad >= threshold).sum(), (good >= threshold).sum()
         found.append(2 * hits / (2 * hits + alarms + (len(bad) - hits)))
     assert f1_max(good, bad) == pytest.approx(max(found))
+
+
+@given(some, some)
+def test_curves_are_sklearns(good: np.ndarray, bad: np.ndarray) -> None:
+    labels, scores = np.r_[np.zeros(len(good)), np.ones(len(bad))], np.r_[good, bad]
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose(roc(good, bad), (fpr, tpr), atol=1e-12)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    np.testing.assert_allclose(precision_recall(good, bad), (precision[-2::-1], recall[-2::-1]), atol=1e-12)
+    assert average_precision(good, bad) == pytest.approx(average_precision_score(labels, scores))
+
+
+@given(some, some)
+def test_the_area_under_the_roc_is_auroc(good: np.ndarray, bad: np.ndarray) -> None:
+    x, y = roc(good, bad)
+    assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == pytest.approx(auroc(good, bad))
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.sampled_from([0.8, 0.95, 0.99]))
+def test_an_interval_of_a_share_is_scipys_and_turns_over(hits: int, others: int, level: float) -> None:
+    if hits + others == 0:
+        assert share_interval(0, 0) is None
+        return
+    low, high = share_interval(hits, hits + others, level=level)
+    assert (low, high) == pytest.approx(tuple(binomtest(hits, hits + others).proportion_ci(level, "exact")))
+    assert share_interval(others, hits + others, level=level) == pytest.approx((1 - high, 1 - low))
+
+
+def test_an_interval_of_a_share_by_hand() -> None:
+    low, high = share_interval(6, 6)
+    assert high == 1 and low**6 == pytest.approx(0.025)  # at the lower end, all six are seen in one set of forty
+
+
+def test_rejections_expected_by_hand() -> None:
+    assert rejections_expected(1, 0.5) == (0, 1)
+    assert rejections_expected(24, 0.05) == (0, 4)  # P(more than 3) = 0.030, P(more than 4) = 0.006
+    assert rejections_expected(0, 0.05) == (0, 0)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_a_threshold_of_more_images_is_nearer_to_the_stated_rate(alpha: float) -> None:
+    widths = [np.ptp(rejections_expected(200, alpha, count)) for count in (19, 99, 999, 99_999)]
+    assert widths == sorted(widths, reverse=True) and widths[0] > widths[-1] > 0
+    assert abs(widths[-1] - np.ptp(rejections_expected(200, alpha))) <= 1
+    rates = [rate_at_most(alpha, count) for count in (19, 99, 999, 99_999)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(alpha, rel=0.03)
+
+
+def test_rejections_are_as_expected_of_conformal_thresholds(rng: np.random.Generator) -> None:
+    """Calibrated on 39, tested on 100, 2000 times: as often outside as is said, and the rate of the worst thresholds is as said."""
+    from detect.calibrate import Conformal
+
+    low, high = rejections_expected(100, 0.05, 39)
+    draws = rng.random((2000, 139))
+    thresholds = np.array([Conformal(np.sort(row[:39]), 0.05).threshold for row in draws])
+    rejected = (draws[:, 39:] > thresholds[:, None]).sum(1)
+    assert 0.94 < ((rejected >= low) & (rejected <= high)).mean() < 0.99
+    assert ((1 - thresholds) <= rate_at_most(0.05, 39)).mean() == pytest.approx(0.95, abs=0.02)  # scores are even: 1 - t is its rate
+    assert rate_at_most(0.05, 39) == beta.ppf(0.95, 2, 38)
 
 
 def test_pixel_auroc_by_hand() -> None:
@@ -199,6 +266,75 @@ def test_thinned_thresholds_cost_less_than_a_thousandth() -> None:
     edges = np.sort(maps[~masks])[::-1][: int(0.3 * (~masks).sum())]
     overlap = np.mean([(np.sort(maps[0][labels == k])[:, None] >= edges).mean(0) for k in range(1, count + 1)], axis=0)
     assert len(edges) > 3 * 2000 and aupro(maps, masks) == pytest.approx(overlap.mean(), abs=1e-3)
+
+
+def pimo_case() -> tuple[np.ndarray, np.ndarray]:
+    """Two good images of 50 pixels that count 1 to 100, and two defective ones with a mask of four and of one."""
+    good = np.arange(1.0, 101).reshape(2, 5, 10)
+    bad, masks = np.zeros((2, 5, 10)), np.zeros((4, 5, 10), bool)
+    bad[0, 0, :4], masks[2, 0, :4] = (100.5, 98.5, 97.5, 0.0), True
+    bad[1, 2, 2], masks[3, 2, 2] = 50.0, True
+    bad[:, 4, 9] = 1000.0  # a false positive on a defective image is none of the rate's
+    return np.concatenate([good, bad]), masks
+
+
+def test_aupimo_by_hand() -> None:
+    maps, masks = pimo_case()
+    # from 1 to 4 of 100 pixels: above 99 one of four, above 98 (two pixels) two, above 97 (three) three
+    wanted = (0.25 * np.log(2 / 1) + 0.5 * np.log(3 / 2) + 0.75 * np.log(4 / 3)) / np.log(4)
+    assert aupimo(maps, masks, 0.01, 0.04) == pytest.approx([wanted, 0.0])
+    assert aupimo(maps, masks, 0.015, 0.02) == pytest.approx([0.25, 0.0])  # between two steps
+    assert aupimo(maps, masks, 0.5, 1.0)[1] == pytest.approx(1 - np.log(51 / 50) / np.log(2))  # 50 is above 49, which 51 pixels exceed
+
+
+def test_aupimo_of_perfect_flat_and_opposite_maps() -> None:
+    _, masks = pimo_case()
+    assert aupimo(masks.astype(float), masks, 0.01, 0.1) == pytest.approx([1, 1])
+    assert aupimo(np.full(masks.shape, 0.5), masks, 0.01, 0.1) == pytest.approx([0, 0])  # no threshold finds one and spares the good
+    assert aupimo(1.0 - masks, masks, 0.01, 0.1) == pytest.approx([0, 0])
+
+
+def test_aupimo_wants_pixels_that_resolve_its_bounds() -> None:
+    maps, masks = pimo_case()
+    assert aupimo(maps, masks) is None and aupimo(maps, masks, 0.009, 0.1) is None and aupimo(maps, masks, 0.01, 0.1) is not None
+    assert aupimo(maps, np.zeros_like(masks), 0.01, 0.1) is None and aupimo(maps[2:], masks[2:], 0.01, 0.1) is None
+    large = np.zeros((3, 250, 200)), np.zeros((3, 250, 200), bool)  # two good images of 50,000: the paper's bounds, exactly
+    large[1][2, 0, 0] = True
+    assert aupimo(*large) is not None and aupimo(large[0][1:], large[1][1:]) is None
+
+
+@given(arrays(float, (4, 5, 6), elements=levels), arrays(bool, (2, 5, 6)), st.sampled_from([(0.05, 0.2), (0.1, 1.0), (0.033, 0.034)]))
+def test_aupimo_is_the_integral_over_all_thresholds(maps: np.ndarray, marked: np.ndarray, bounds: tuple[float, float]) -> None:
+    """Against a sum over fine steps of the logarithm, each with the best threshold that exceeds its rate nowhere."""
+    masks = np.concatenate([np.zeros((2, 5, 6), bool), marked])
+    if not marked.any():
+        assert aupimo(maps, masks, *bounds) is None
+        return
+    # only the good images (whose mask is empty) set the rate
+    good = maps[~masks.any((1, 2))]
+    rates = np.exp(np.linspace(*np.log(bounds), 501)[:-1] + np.diff(np.log(bounds)) / 1000)
+    thresholds = np.r_[-1.0, np.unique(maps)]
+    fpr = np.array([(good > t).mean() for t in thresholds])
+    found = []
+    for values, mask in zip(maps, masks, strict=True):
+        if mask.any():
+            tpr = np.array([(values[mask] > t).mean() for t in thresholds])
+            found.append(np.where(fpr <= rates[:, None], tpr, 0).max(1).mean())
+    assert aupimo(maps, masks, *bounds) == pytest.approx(found, abs=3e-3)
+
+
+def test_aupimo_does_not_mind_scale_or_order_of_images_or_pixels(rng: np.random.Generator) -> None:
+    masks = np.zeros((6, 20, 20), bool)
+    masks[3:, 5:9, 5:11] = True
+    maps = rng.normal(size=masks.shape) + 2.0 * masks
+    wanted = aupimo(maps, masks, 0.001, 0.05)
+    assert wanted.min() > 0.05 and wanted.max() < 0.95
+    for change in (np.exp, lambda v: 1e-3 * v - 7, lambda v: v**3):
+        assert aupimo(change(maps), masks, 0.001, 0.05) == pytest.approx(wanted, abs=1e-12)
+    order, pixels = np.array([4, 1, 5, 0, 2, 3]), rng.permutation(400)
+    moved = [np.reshape(v.reshape(6, 400)[:, pixels], v.shape) for v in (maps, masks)]
+    assert aupimo(*moved, 0.001, 0.05) == pytest.approx(wanted, abs=1e-12)
+    assert aupimo(maps[order], masks[order], 0.001, 0.05) == pytest.approx(wanted[[1, 2, 0]], abs=1e-12)
 
 
 def test_no_region_tells_nothing() -> None:
