@@ -95,13 +95,11 @@ def validate(detector: AnyDetector, folder: str | Path) -> Validation:
     """
     folder = Path(folder)
     check_layout(folder)
-    plan = planned(folder)
+    plan, items = planned(folder), known_items(folder)
     folder = folder if folder.is_dir() else folder.parent
     known = _samples(folder)
     hidden = {p for _, p in plan if (s := known.get(_key(p))) is not None and s.hidden}
     plan = [(label, path) for label, path in plan if path not in hidden]
-    items = read_items(folder)
-    check_items(items, {_below(p, folder): label for label, p in plan}, folder / ITEMS)
     cases: list[Case] = []
     with progress(len(plan), "inspecting", "images") as advance:
         for start in range(0, len(plan), 64):
@@ -134,13 +132,21 @@ def check_splits(folder: Path) -> None:
 
 
 def check_layout(folder: Path) -> None:
-    """Raises InputError where the folder has no test/good, and is no curated set."""
+    """Raises InputError where the folder has no test/good, and is no curated set, or its items.csv has a mistake."""
     if folder.is_file() or (folder / NAME).exists():
         if not any(e.label == "good" for e in open_curated(folder).of("test")):
             raise InputError(folder, "has no good photograph in its test split", wanted="some, to hold the others against")
-        return
-    if not (folder / "test" / "good").is_dir():
+    elif not (folder / "test" / "good").is_dir():
         raise InputError(folder, "has no test/good", wanted="FOLDER/test/good and FOLDER/test/<class>, as MVTec AD has them")
+    known_items(folder)
+
+
+def known_items(folder: Path) -> dict[str, str]:
+    """{image below the folder: item} of its items.csv, nothing without one. Raises InputError where one item stands in two classes."""
+    root = folder if folder.is_dir() else folder.parent
+    if items := read_items(root):
+        check_items(items, {_below(path, root): label for label, path in planned(folder)}, root / ITEMS)
+    return items
 
 
 def write_validation(result: Validation, output: str | Path) -> dict[str, Any]:

@@ -412,8 +412,33 @@ def test_a_set_without_defects_has_a_page(result: Validation) -> None:
     assert page.open == [] and "all defective 0 – 0 0 0 0 " in page.text
 
 
-def test_items_of_two_classes_are_refused_before_anything_is_inspected(result: Validation, tmp_path: Path) -> None:
+def test_items_of_two_classes_are_refused_before_anything_is_calibrated(
+    command, form_folder: Path, result: Validation, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(result.folder, tmp_path / "copy"))
     (copy / "items.csv").write_text("image,item\ntest/good/000000.png,1\ntest/bulge/000000.png,1\n")
-    with pytest.raises(InputError, match=r"item 1 is good in test/good/000000.png and bulge in test/bulge/000000.png"):
-        validate(None, copy)
+    code, out, err = command(f"detect validate {copy} --run {form_folder} --calibrate -o {tmp_path / 'out'}")
+    assert code == 2 and out == "" and err.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert "items.csv: item 1 is good in test/good/000000.png and bulge in test/bulge/000000.png" in err
+
+
+def test_items_of_a_curated_set(result: Validation, tmp_path: Path) -> None:
+    """Its file, or its folder: the same items, by paths below the folder; what is excluded may be named."""
+    from detect.curate import curate, save
+    from detect.validation import known_items
+
+    copy = Path(shutil.copytree(result.folder, tmp_path / "copy"))
+    file = save(curate(copy)[0])
+    assert known_items(file) == known_items(copy) == known_items(result.folder) != {}
+
+
+def test_the_page_of_the_documents_names_every_figure(result: Validation) -> None:
+    def keys(value: object) -> set[str]:
+        if not isinstance(value, dict):
+            return set()
+        free = set(value) & {"bulge", "short-notch", "pass", *result.detector.form.part.dimensions}  # not the format's own
+        return (set() if free else set(value)).union(*map(keys, value.values()))
+
+    text = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
+    found = keys(metrics(result))
+    assert {"aupimo", "to_tolerance", "expected_of_threshold"} <= found and sorted(k for k in found if f"`{k}`" not in text) == []
