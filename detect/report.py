@@ -194,7 +194,7 @@ def _roc(result: Validation) -> Any:
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
     axes.set(xlabel="good parts rejected", ylabel="defective parts found", title="ROC, area (dot: threshold)")
     if result.labels:
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False)
     return drawn
 
 
@@ -212,7 +212,7 @@ def _precision_recall(result: Validation) -> Any:
         known = f"{label}: {average_precision(good, bad):.3f} ({len(bad)} in {len(bad) + len(good)})"
         axes.step(np.r_[0.0, recall], np.r_[precision[0], precision], where="pre", label=known, linewidth=1.4)
     axes.set(xlabel="recall: defective parts found", ylabel="precision: of those rejected", title="precision and recall, mean precision", ylim=(-0.03, 1.03))  # fmt: skip
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False)
     return drawn
 
 
