@@ -41,7 +41,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         if (reason := _apart(before, after)) is not None:
             return {"reason": reason}
         return _compared(before, after)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
         return {"reason": "the former calibration is damaged"}
 
 
@@ -65,6 +65,8 @@ def _apart(before: dict[str, Any], after: dict[str, Any]) -> str | None:
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     old, new = (np.asarray(d["scores"], float) for d in (before, after))
+    if not old.size:
+        raise ValueError("no scores")
     first, second = units(before), units(after)
     ratios = {name: second[name] / first[name] for name in first if name in second}
     middles = float(np.median(old)), float(np.median(new))

@@ -37,7 +37,7 @@ from detect.calibrate import Conformal
 SHIFTS = np.array([-1.0, -0.5, -0.25, 0.25, 0.5, 1.0])  # deviations that scores may have moved by: a bet on each
 ODDS = np.array([2.0, 4.0])  # times the odds of a rejection: a bet on each
 HEAD = 0.01  # of an alarm's level, with which a chart begins
-GRID = 4000  # rates at which the chance of a calibration is added up: fine enough for millions of images
+GRID = 2000  # rates at which the chance of a calibration is added up: fine enough for a million images
 REJECTED = ("fail", "not this part")
 
 
@@ -162,7 +162,9 @@ class Rejections:
     def see(self, at: int, seen: Judged) -> Alarm | None:
         p = float(self.weights @ self.rates)  # of a rejection, after those before it
         self.weights *= self.rates if seen.rejected else 1 - self.rates
-        self.weights /= self.weights.sum()
+        self.weights = np.maximum(
+            self.weights / self.weights.sum(), 1e-200
+        )  # no rate is ever out of the question, nor slow to compute with
         self.own.append((seen.image, seen.rejected))
         if not self.procedure.pay((ODDS if seen.rejected else 1.0) / (1 - p + ODDS * p)):
             return None
@@ -229,7 +231,7 @@ def meaning(alarms: Iterable[Alarm]) -> str:
     if scores and scores.higher:
         return "the parts that pass have moved: camera, light or process, or small defects that pass"
     if rejections:
-        return "the parts that pass have not moved upwards: most likely defects; look at what is rejected, for a change that leaves no good part as it was looks so too"
+        return "the parts that pass have not moved upwards: most likely defects, or a change that lets no good part pass: look at what is rejected"
     return "scores have fallen: photographs are better than at the calibration, and its threshold may let more pass" if scores else ""
 
 
