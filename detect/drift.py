@@ -38,6 +38,7 @@ SHIFTS = np.array([-1.0, -0.5, -0.25, 0.25, 0.5, 1.0])  # deviations that scores
 ODDS = np.array([2.0, 4.0])  # times the odds of a rejection: a bet on each
 HEAD = 0.01  # of an alarm's level, with which a chart begins
 GRID = 2000  # rates at which the chance of a calibration is added up: fine enough for a million images
+NEARLY = 0.75  # share rejected above which hardly all are defects
 REJECTED = ("fail", "not this part")
 
 
@@ -226,12 +227,14 @@ def meaning(alarms: Iterable[Alarm]) -> str:
     """What the charts say together, as far as they can tell."""
     by_chart = {a.chart: a for a in alarms}
     scores, rejections = by_chart.get("scores"), by_chart.get("rejections")
+    if rejections and rejections.since_then > NEARLY:
+        return "nearly all are rejected: most likely camera, focus, light, background or another part, for defects are hardly so many"
     if scores and rejections and scores.higher:
         return "good parts look otherwise too: most likely camera, light or process, not defects alone"
     if scores and scores.higher:
         return "the parts that pass have moved: camera, light or process, or small defects that pass"
     if rejections:
-        return "the parts that pass have not moved upwards: most likely defects, or a change that lets no good part pass: look at what is rejected"
+        return "the parts that pass have not moved upwards: most likely defects, or a change that throws some good parts out: look at what is rejected"
     return "scores have fallen: photographs are better than at the calibration, and its threshold may let more pass" if scores else ""
 
 

@@ -25,7 +25,7 @@ ASKED = 8  # good photographs by which a route is chosen
 VIEWS = 7907  # the seed of drawn views that a calibration is made on
 VARIED = ("lights", "ambient", "surface", "sensor")  # of them
 AGREED = (
-    0.96  # median IoU of good photographs' outlines with the part's, below which it may be another part: a washer's and a nut's have 0.94
+    0.96  # median IoU of good photographs' outlines with the part's, below which it may be another part: a washer's file and nuts have 0.93
 )
 STRANGE = 0.12  # of a picture that a render leaves over, median, from which no render has the photographs' finish
 

@@ -248,3 +248,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             assert np.isfinite(found.score)
     except InputError as error:
         assert str(error).startswith("s: line ")
+
+
+def test_nearly_all_rejected_are_hardly_defects() -> None:
+    rng = np.random.default_rng(0)
+    watch = watched(calibration(rng), np.r_[rng.normal(size=50), np.full(20, 99.0)])
+    assert "nearly all are rejected" in watch.json()["meaning"] and watch.alarms[0].since == 51
