@@ -15,6 +15,9 @@ with conformal martingales Volkhonskiy et al. 2017). Their mean less the images 
 comes after ``every`` images at the least, on average, and within the first N with a probability of N / every + 2 HEAD at most. The head start
 (Lucas & Crosier 1982) is for what changed between the calibration and the first image.
 
+Assumed: good scores of calibration and stream are exchangeable, which a calibration's own are nearly, each made without its image; and no two
+are equal: those that are share their ranks' pay.
+
 What it cannot tell: defects that pass, and come more often, look like a change of scores; a change that throws good parts beyond the
 threshold at once, and leaves the others as they were, looks like defects. Both at once are most likely camera, light or process.
 """
@@ -106,7 +109,7 @@ class Procedure:
     def likeliest(self) -> tuple[int, int]:
         """The bet that has won most, and after how many images it began to."""
         best = int(np.argmax(self.total))
-        return best, int(self.begun[best])
+        return best, min(int(self.begun[best]), self.count - 1)
 
 
 def rank_factors(low: float, high: float) -> np.ndarray:

@@ -250,6 +250,15 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert str(error).startswith("s: line ")
 
 
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_an_alarm_at_any_level_names_an_image_that_was_seen(every: int) -> None:
+    """Where hardly anything need be won, the sum alone raises it."""
+    for k in range(30):
+        rng = np.random.default_rng(k)
+        for alarm in watched(calibration(rng), rng.normal(size=60), every=every).alarms:
+            assert 1 <= alarm.since <= alarm.at and alarm.since_image == f"{alarm.since}.png"
+
+
 def test_nearly_all_rejected_are_hardly_defects() -> None:
     rng = np.random.default_rng(0)
     watch = watched(calibration(rng), np.r_[rng.normal(size=50), np.full(20, 99.0)])
