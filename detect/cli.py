@@ -1,8 +1,10 @@
-"""detect curate, detect calibrate, detect inspect, detect validate."""
+"""detect curate, detect calibrate, detect inspect, detect drift, detect validate."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,12 +101,15 @@ def calibrate(
     """
     from dataclasses import replace
 
+    from detect.calibrate import CALIBRATION
+    from detect.changes import changes, former, words
     from detect.inspection import Settings
     from detect.opening import calibrated_detector, save_calibration
     from detect.photo_detector import PhotoDetector
     from detect.photographs import find_images
 
     folder = _run_folder(run_folder)
+    before = former(folder / CALIBRATION)
     if (good is None) == (rendered is None):
         raise InputError("detect calibrate", "one of GOOD and --rendered is wanted", wanted="a folder of good images, or --rendered N")
     settings = replace(Settings(), **{k: v for k, v in (("steps", steps), ("starts", starts)) if v is not None})
@@ -121,6 +126,7 @@ def calibrate(
         detector = calibrated_detector(folder, find_images(good), alpha, route=route, device=device, settings=settings)
     calibration = detector.calibration
     path = save_calibration(detector)
+    changed = changes(before, calibration.json()) if before is not None else None
     facts = {
         "route": "photograph" if isinstance(detector, PhotoDetector) else "render",
         "run": str(folder),
@@ -128,12 +134,20 @@ def calibrate(
         "n": len(calibration.conformal.scores),
         "alpha": alpha,
         "threshold": calibration.conformal.threshold,
+        "true_rate": calibration.conformal.true_rate(),
+        "changed": changed,
     }
     how = ""
     if isinstance(detector, PhotoDetector):
         how = " by outline and holes" if calibration.outlined else " without outlines, which are not found in them"
         how += ", and a memory of them" if calibration.memory is not None else ", without a memory"
-    result(facts, as_json, f"{path}: {facts['n']} good images, threshold {facts['threshold']:.4g} at a false-reject rate of {alpha:g}{how}")
+    low, high = (100 * rate for rate in facts["true_rate"])
+    lines = [
+        f"{path}: {facts['n']} good images, threshold {facts['threshold']:.4g} at a false-reject rate of {alpha:g}{how}",
+        f"threshold {facts['threshold']:.4g}: at most {100 * alpha:g} % of good parts are rejected on average; with {facts['n']} images the true rate is between {low:.1f} and {high:.1f} % (95 %)",
+        *(words(changed) if changed is not None else []),
+    ]
+    result(facts, as_json, "\n".join(lines))
     say("next: detect inspect IMAGE..., or detect validate FOLDER")
 
 
@@ -219,6 +233,49 @@ def _dimensions(dimensions: dict[str, dict]) -> list[str]:
     from detect.dimensions import Measured
 
     return [f"       {Measured(**d).text(name)}" for name, d in dimensions.items() if d["ok"] is False]
+
+
+@detect.command()
+@click.argument("stream", type=click.Path(allow_dash=True, path_type=Path), metavar="INSPECTIONS.jsonl")
+@run_option
+@click.option("--every", type=click.IntRange(10), default=10_000, metavar="N", help="Images between two false alarms, at the least, on average.")  # fmt: skip
+@click.option("--defects", type=click.FloatRange(0, 1, max_open=True), default=0.05, metavar="SHARE", help="The share of parts that may be defective without an alarm.")  # fmt: skip
+@json_option
+def drift(stream: Path, run_folder: Path | None, every: int, defects: float, as_json: bool) -> int:
+    """Whether photographs are still like those of the calibration: reads inspections in the order in which they were taken, or - for those
+    that detect inspect --json prints as it goes. Exit 1 when an alarm is raised: scores of parts that pass have moved, or more are rejected.
+
+    Example: detect drift out/validation/inspections.jsonl --run runs/notched-cap
+    """
+    from detect.calibrate import read_conformal
+    from detect.drift import Watch, inspections
+
+    folder = _run_folder(run_folder)
+    conformal = read_conformal(folder)
+    watch, name = Watch(conformal, every=every, defects=defects), "stdin" if str(stream) == "-" else str(stream)
+    with _opened(stream) as lines:
+        for judged in inspections(lines, name, conformal):
+            for alarm in watch.see(judged):
+                if not as_json:
+                    click.echo(f"alarm at image {alarm.at} ({alarm.image}), probably since {alarm.since} ({alarm.since_image}): {alarm.words}")  # fmt: skip
+    if not watch.images:
+        raise InputError(name, "holds no inspections", wanted="a line for each image", step="detect inspect IMAGE... --json")
+    result(watch.json(), as_json, watch.text())
+    if watch.alarms:
+        say(f"next: look at what was taken since {watch.since.since_image}; where the parts are good, detect calibrate GOOD --run {folder}")
+    return int(bool(watch.alarms))
+
+
+@contextmanager
+def _opened(stream: Path) -> Iterator[Iterable[str]]:
+    """The lines of a file, or of stdin as they come."""
+    try:
+        with click.open_file(str(stream), encoding="utf-8", errors="replace") as lines:
+            yield lines
+    except FileNotFoundError:
+        raise InputError(stream, "no such file", wanted="inspections.jsonl") from None
+    except IsADirectoryError:
+        raise InputError(stream, "is a folder", wanted="inspections.jsonl") from None
 
 
 @detect.command()

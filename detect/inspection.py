@@ -18,7 +18,7 @@ from torch import Tensor
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import fingerprint, read_json, sha256, write, write_json
-from detect.calibrate import Conformal, check_alpha
+from detect.calibrate import CALIBRATION, Conformal, calibrate_step, check_alpha, not_calibrated
 from detect.compare import Noise, Residuals, regions, scores
 from detect.descend import Descent, descend
 from detect.explain import Namer, start_codes
@@ -30,7 +30,6 @@ from train.runs import Run
 FORMAT = 1
 CHUNK = 16  # images projected at a time
 ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
-CALIBRATION = "calibration.json"
 
 C = TypeVar("C")
 
@@ -345,14 +344,6 @@ def run_id(run: Run) -> str:
     return fingerprint(sha256(run.folder / "model.safetensors"))
 
 
-def not_calibrated(folder: Path) -> InputError:
-    return InputError(folder, "is not calibrated", wanted=CALIBRATION, step=_calibrate(folder))
-
-
-def _calibrate(folder: Path) -> str:
-    return f"detect calibrate GOOD_FOLDER --run {folder}"
-
-
 def save_calibration(run: Any, calibration: Any, path: Path | None = None) -> Path:
     """Of either form, into the run folder, or another ``path``."""
     write_json(path or run.folder / CALIBRATION, calibration.json())
@@ -383,19 +374,19 @@ def read_calibration(
         raise not_calibrated(folder)
     data = read_json(path, "a calibration")
     if not isinstance(data, dict) or not isinstance(data.get("format"), int):
-        raise InputError(path, "has no format number", wanted="a calibration", step=_calibrate(folder))
+        raise InputError(path, "has no format number", wanted="a calibration", step=calibrate_step(folder))
     if data["format"] > newest:
         raise InputError(path, f"found format {data['format']}", wanted=f"at most {newest}", step="use a newer formspect")
     if data["format"] < oldest:
-        raise InputError(path, f"found format {data['format']}, of an older formspect", wanted=f"{oldest}", step=_calibrate(folder))
+        raise InputError(path, f"found format {data['format']}, of an older formspect", wanted=f"{oldest}", step=calibrate_step(folder))
     if form is not None and data.get("form") != form:
-        raise InputError(path, f"is no calibration of a {form} form", wanted="a calibration", step=_calibrate(folder))
+        raise InputError(path, f"is no calibration of a {form} form", wanted="a calibration", step=calibrate_step(folder))
     if data.get("run") != own:
-        raise InputError(path, f"belongs to {other} than the run's", step=_calibrate(folder))
+        raise InputError(path, f"belongs to {other} than the run's", step=calibrate_step(folder))
     try:
         return of(data)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(path, f"is damaged: {type(error).__name__} {error}", wanted="a calibration", step=_calibrate(folder)) from None
+        raise InputError(path, f"is damaged: {type(error).__name__} {error}", wanted="a calibration", step=calibrate_step(folder)) from None
 
 
 def write_lines(path: Path, inspections: Iterable[Inspection]) -> None:

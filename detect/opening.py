@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cad.command import say
 from cad.errors import InputError
 from cad.files import read_json
 from detect import cad_detector, inspection, photo_detector
@@ -23,6 +24,9 @@ AnyDetector = Detector | CadDetector | PhotoDetector
 ASKED = 8  # good photographs by which a route is chosen
 VIEWS = 7907  # the seed of drawn views that a calibration is made on
 VARIED = ("lights", "ambient", "surface", "sensor")  # of them
+AGREED = (
+    0.96  # median IoU of good photographs' outlines with the part's, below which it may be another part: a washer's file and nuts have 0.93
+)
 STRANGE = 0.12  # of a picture that a render leaves over, median, from which no render has the photographs' finish
 
 
@@ -65,7 +69,23 @@ def calibrated_detector(
     elif route != "auto":
         raise InputError("--route", f"found {route}, and the run is a learned form", wanted="a CAD form", step="train fit PART --form cad")
     detector.calibrate(read_all(images, detector.size, detector.lens), alpha)
+    if isinstance(detector, PhotoDetector) and (doubt := another_part(detector, images)) is not None:
+        say(f"warning: {doubt}")
     return detector
+
+
+def another_part(detector: PhotoDetector, images: list[Path]) -> str | None:
+    """Why some of the ``images`` may show another part than the run's, whose outlines agree with theirs too little; None where they agree, or
+    none are to be had. Defects that are smaller than the difference could not be seen."""
+    if not detector.calibration.outlined:
+        return None
+    agreed = float(np.median([detector.fitted(p).found.iou for p in read_all(_some(images), detector.size, detector.lens)]))
+    if agreed >= AGREED:
+        return None
+    return (
+        f"outlines agree with {detector.form.part.name} by {100 * agreed:.0f} % in the median, less than {100 * AGREED:.0f} %:"
+        " is this the part's own file? if it is, plainer backgrounds let smaller defects be seen"
+    )
 
 
 def rendered_detector(folder: str | Path, count: int, alpha: float) -> PhotoDetector:
@@ -83,10 +103,14 @@ def rendered_detector(folder: str | Path, count: int, alpha: float) -> PhotoDete
 
 def shines_otherwise(detector: CadDetector, images: list[Path]) -> bool:
     """Whether the nearest renders leave over too much of some of the ``images`` for their light to be told."""
-    some = [images[k] for k in np.unique(np.linspace(0, len(images) - 1, ASKED).astype(int))]
     detector.use(None, content=(np.inf, np.inf))
-    found = detector.projected(read_all(some, detector.size, detector.lens))
+    found = detector.projected(read_all(_some(images), detector.size, detector.lens))
     return float(np.median([cad_detector.misfit(f.refined) for f in found])) > STRANGE
+
+
+def _some(images: list[Path]) -> list[Path]:
+    """ASKED of them, from first to last."""
+    return [images[k] for k in np.unique(np.linspace(0, len(images) - 1, ASKED).astype(int))]
 
 
 def save_calibration(detector: AnyDetector, path: Path | None = None) -> Path:

@@ -22,7 +22,12 @@ def formspect() -> None:
 @formspect.command(name="run")
 @click.argument("part")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where everything goes.  [default: out/<part>]")
-@click.option("--real", type=click.Path(path_type=Path), metavar="FOLDER", help="Photographs: calibrate/good, test/good and test/<class>.")
+@click.option(
+    "--real",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Photographs: test/good, test/<class>, and calibrate/good where there are any for it.",
+)
 @click.option(
     "--form",
     type=click.Choice(["cad", "learned"]),

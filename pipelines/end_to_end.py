@@ -16,6 +16,7 @@ from cad.part import Part
 from synth.sampling import Recipe
 
 STATE = "state.json"
+DRAWN = 60  # views that stand in for good photographs where there are none
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run(part: Part, folder: str | Path, plan: Plan) -> dict[str, Any]:
     folder = Path(folder)
     _check_folder(folder)
     if plan.real is not None:
-        _check_real(plan.real, plan.alpha)
+        _check_real(plan.real, plan)
     stages = Stages(folder)
     data, views, made = folder / "data", folder / "calibration", folder / "run"
     recipe = plan.recipe.json()
@@ -132,17 +133,22 @@ def _train(data: Path, made: Path, plan: Plan) -> None:
         fit(opened, target, config, device=plan.device)
 
 
-def _validate(made: Path, good: Path, folder: Path, output: Path, plan: Plan, route: str = "auto") -> None:
-    """Calibrates on ``good``, inspects ``folder``, leaves calibration, figures and the report's section in ``output``."""
-    from detect.opening import calibrated_detector, save_calibration
+def _validate(made: Path, good: Path | None, folder: Path, output: Path, plan: Plan, route: str = "auto") -> None:
+    """Calibrates on ``good``, or on drawn views where it is None; inspects ``folder``, leaves calibration, figures and the report's section in
+    ``output``."""
+    from detect.opening import calibrated_detector, rendered_detector, save_calibration
     from detect.photographs import find_images
     from detect.report import section
     from detect.validation import validate, write_validation
 
-    detector = calibrated_detector(made, find_images(good), plan.alpha, route=route, device=plan.device)
+    if good is None:
+        detector: Any = rendered_detector(made, DRAWN, plan.alpha)
+    else:
+        detector = calibrated_detector(made, find_images(good), plan.alpha, route=route, device=plan.device)
     save_calibration(detector, output / "calibration.json")
     result = validate(detector, folder)
-    write_json(output / "section.json", section(result, write_validation(result, output)))
+    told = f"{DRAWN} drawn views: outline and holes alone" if good is None else f"{good.parent.name}/{good.name}"
+    write_json(output / "section.json", {**section(result, write_validation(result, output)), "calibrated_on": told})
 
 
 def _use_calibration(source: Path, made: Path) -> None:
@@ -158,8 +164,14 @@ def _use_calibration(source: Path, made: Path) -> None:
 def _real(made: Path, output: Path, plan: Plan) -> None:
     from pipelines.baselines import colour_baseline
 
-    _validate(made, plan.real / "calibrate" / "good", plan.real, output, plan)
-    write_json(output / "baseline.json", colour_baseline(plan.real))
+    photographed = _photographed(plan.real)
+    _validate(made, plan.real / "calibrate" / "good" if photographed else None, plan.real, output, plan)
+    write_json(output / "baseline.json", colour_baseline(plan.real) if photographed else {})  # colour is learned from good photographs
+
+
+def _photographed(folder: Path) -> bool:
+    """Whether there are photographs to calibrate on: else drawn views do."""
+    return (folder / "calibrate").exists()
 
 
 def _report(part: Part, folder: Path, plan: Plan, stages: Stages) -> None:
@@ -176,18 +188,39 @@ def _check_folder(folder: Path) -> None:
         raise InputError(folder, "is not empty and holds no pipeline", wanted="a new or empty folder", step="choose another with -o")
 
 
-def _check_real(folder: Path, alpha: float) -> None:
+def _check_real(folder: Path, plan: Plan) -> None:
     """Every photograph that will be read, and enough of them: before an hour of training, not after it."""
-    from detect.calibrate import check_alpha
     from detect.photographs import find_images, read
 
-    for name in ("calibrate/good", "test/good"):
+    for name in ("calibrate/good", "test/good") if _photographed(folder) else ("test/good",):
         if not (folder / name).is_dir():
-            raise InputError(folder, f"has no {name}", wanted="calibrate/good, test/good and test/<class>")
-    good = find_images(folder / "calibrate" / "good")
-    try:
-        check_alpha(alpha, len(good))
-    except InputError as error:
-        raise error.inside(folder / "calibrate" / "good") from None
+            raise InputError(
+                folder, f"has no {name}", wanted="test/good, test/<class>, and calibrate/good where there are photographs for it"
+            )
+    good = _check_good(folder / "calibrate" / "good", plan) if _photographed(folder) else _check_drawn(folder, plan)
     for path in [*good, *(p for d in sorted((folder / "test").iterdir()) if d.is_dir() for p in find_images(d))]:
         read(path, 16)
+
+
+def _check_good(folder: Path, plan: Plan) -> list[Path]:
+    """The photographs to calibrate on."""
+    from detect.calibrate import check_alpha
+    from detect.photographs import find_images
+
+    good = find_images(folder)
+    try:
+        check_alpha(plan.alpha, len(good))
+    except InputError as error:
+        raise error.inside(folder) from None
+    return good
+
+
+def _check_drawn(folder: Path, plan: Plan) -> list[Path]:
+    """That drawn views can stand in for them: there are none."""
+    from detect.calibrate import check_alpha
+
+    if plan.form != "cad":
+        raise InputError(folder, "has no calibrate/good", wanted="good photographs, or --form cad, which drawn views can calibrate")
+    check_alpha(plan.alpha, DRAWN)
+    say(f"real         {folder} has no calibrate/good: calibrated on {DRAWN} drawn views, by outline and holes alone")
+    return []

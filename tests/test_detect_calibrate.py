@@ -128,3 +128,21 @@ def test_doubt_lies_below_the_true_quantile_as_often_as_it_says() -> None:
     rng, draws = np.random.default_rng(0), 2000
     below = sum(Conformal(np.sort(rng.random(60)), 0.1).doubt() <= 0.9 for _ in range(draws))
     assert below / draws > 0.95 - 4 * np.sqrt(0.95 * 0.05 / draws)  # one end of a 90 % interval
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(60, 0.05), (19, 0.05), (99, 0.1), (30, 0.2)])
+def test_the_true_rate_lies_where_it_is_said_to_as_often_as_said(count: int, alpha: float) -> None:
+    """Of uniform scores, whose rate beyond a threshold is known."""
+    rng, draws = np.random.default_rng(0), 3000
+    beyond = np.array([1 - Conformal(np.sort(rng.random(count)), alpha).threshold for _ in range(draws)])
+    found = Conformal(np.arange(float(count)), alpha)
+    low, high = found.true_rate(0.8)
+    within = np.mean((low <= beyond) & (beyond <= high))
+    assert abs(within - 0.8) < 4 * np.sqrt(0.8 * 0.2 / draws)
+    assert found.true_rate()[0] < low < found.rank / (count + 1) < high < found.true_rate()[1]
+
+
+def test_the_true_rate_by_hand() -> None:
+    """The highest of n: a share r lies above it with probability 1 - (1 - r)^n."""
+    low, high = Conformal(np.arange(19.0), 0.05).true_rate()
+    assert 1 - (1 - low) ** 19 == pytest.approx(0.025) and 1 - (1 - high) ** 19 == pytest.approx(0.975)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,41 @@ def test_a_real_folder_without_its_parts_is_refused_before_anything_is_made(comm
     assert code == 2
     assert "calibrate/good" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_photographs_without_calibration_want_a_form_that_can_be_drawn(command, real_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(real_folder / "test", tmp_path / "real" / "test")
+    code, _, err = command(f"formspect run hex_nut -o {tmp_path / 'x'} --real {tmp_path / 'real'} {TINY}")
+    assert code == 2 and "has no calibrate/good" in err and "--form cad" in err
+    (tmp_path / "real" / "calibrate").mkdir()  # begun, and not finished: no reason to do without
+    code, _, err = command(f"formspect run hex_nut -o {tmp_path / 'x'} --real {tmp_path / 'real'}")
+    assert code == 2 and "has no calibrate/good" in err
+    shutil.rmtree(tmp_path / "real" / "calibrate")
+    shutil.rmtree(tmp_path / "real" / "test" / "good")
+    code, _, err = command(f"formspect run hex_nut -o {tmp_path / 'x'} --real {tmp_path / 'real'}")
+    assert code == 2 and "has no test/good" in err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_without_any_photograph_to_calibrate_on_drawn_views_do(real_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    import cad
+    from pipelines import end_to_end
+    from synth.sampling import Recipe
+    from train.cad_form import fit_form, wanted_of
+
+    nut = cad.load("hex_nut")
+    fit_form(tmp_path / "run", nut, wanted_of(nut, 32, 0))
+    shutil.copytree(real_folder / "test", tmp_path / "real" / "test")
+    monkeypatch.setattr(end_to_end, "DRAWN", 9)
+    plan = end_to_end.Plan(Recipe(0, 1, size=32), 24, {}, alpha=0.1, real=tmp_path / "real")
+    end_to_end._check_real(plan.real, plan)
+    assert "has no calibrate/good: calibrated on 9 drawn views" in capsys.readouterr().err
+    end_to_end._real(tmp_path / "run", tmp_path / "out", plan)
+    made = {n: json.loads((tmp_path / "out" / f"{n}.json").read_text()) for n in ("calibration", "section", "metrics", "baseline")}
+    assert made["calibration"]["form"] == "photograph" and made["calibration"]["n"] == 9 and made["calibration"]["memory"] is None
+    assert made["section"]["calibrated_on"] == "9 drawn views: outline and holes alone" and made["baseline"] == {}
+    assert made["metrics"]["good"]["n"] == made["metrics"]["classes"]["squashed"]["n"] == 6
 
 
 def test_colour_alone_separates_colours_and_nothing_else(rng: np.random.Generator) -> None:
