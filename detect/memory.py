@@ -8,6 +8,7 @@ teaches what a memory that knows no place wants hundreds for; a part that looks 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,14 +22,15 @@ from detect.outline import Outlined, turned_in_plane
 REACH = 0.47  # of the frame's width that the part's furthest point is from its middle
 SPREAD, MIDDLE, BOUND = 0.2, 0.5, 2.5  # grey levels of a standard deviation, of the mean, and where they are clipped, in deviations
 RINGS, SPOKES = 24, 240  # of the polar picture by which turns are found
-PERIODS = (2, 3, 4, 5, 6, 8, 12)  # turns to a round that a part may look alike after
+FOLDS = 12  # the most turns to a round that a part may look alike after
 SIMILAR = 0.5  # correlation of the mean photograph with itself, turned, from which it repeats: light does not turn with it
-UNLIKE = 0.25  # of a view's own variation that may differ after such a turn
+UNLIKE, FACETED = 0.02, 0.002  # of what the worst turn changes, or of the view's own variation, that may differ after such a turn
 MOST = 120  # pictures that are remembered: turned ones are left out first
 WINDOW = 1  # cells to each side that a patch may have moved by
 FLOOR = 0.25  # of the median good distance: the least that a place is said to vary by
-POOLED = 1.0  # cells over which distances are pooled
-TOP = 0.005  # share of the frame's cells whose mean is a picture's score
+SMOOTH = 1.0  # cells over which good distances are told from their neighbours
+POOLED = 0.4  # cells over which a picture's own distances are pooled: a small dent is one cell
+TOP = 0.0026  # share of the frame's cells whose mean is a picture's score
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +134,8 @@ class Memory:
         if good is None:
             return blank
         good = ndimage.gaussian_filter(good, (0, POOLED, POOLED))
-        centre = ndimage.gaussian_filter(np.median(good, 0), POOLED)
-        spread = ndimage.gaussian_filter(1.4826 * np.median(np.abs(good - np.median(good, 0)), 0), 2 * POOLED)
+        centre = ndimage.gaussian_filter(np.median(good, 0), SMOOTH)
+        spread = ndimage.gaussian_filter(1.4826 * np.median(np.abs(good - np.median(good, 0)), 0), 2 * SMOOTH)
         return cls(reference, period, patches, owner, centre, np.maximum(spread, FLOOR * np.median(centre)), spins)
 
     def distances(self, query: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
@@ -210,20 +212,11 @@ def _repeats(reference: np.ndarray, period: int, most: int) -> int:
     return max(n for n in fit if all(own[round(SPOKES * k / n) % SPOKES] > SIMILAR for k in range(n)))
 
 
-def symmetry_of(normal: np.ndarray, feature: np.ndarray) -> int:
-    """The most turns to a round after which a view along the part's axis, (S, S, 3) normals and (S, S) ids, looks alike."""
-    form = ndimage.binary_fill_holes(feature > 0)
-    cy, cx = ndimage.center_of_mass(form)
-    y, x = np.mgrid[: len(form), : len(form)] - np.array([cy, cx])[:, None, None]
-    radius = np.maximum(np.hypot(x, y), 1e-9)
-    outward = (normal[..., 0] * x - normal[..., 1] * y) / radius  # turns with the part, as heights and ids do
-    layers = np.stack([form * 1.0, normal[..., 2], outward, (feature > 0) * 1.0])
-    best = 1
-    for n in PERIODS:
-        c, s = np.cos(2 * np.pi / n), np.sin(2 * np.pi / n)
-        at = [cy + s * x + c * y, cx + c * x - s * y]
-        moved = np.stack([ndimage.map_coordinates(layer, at, order=1) for layer in layers])
-        unlike = np.abs(moved - layers)[:, form].mean() / max(np.abs(layers[:, form] - layers[:, form].mean(1, keepdims=True)).mean(), 1e-9)
-        if unlike < UNLIKE:
-            best = n
-    return best
+def symmetry_of(view: Callable[[float], np.ndarray]) -> int:
+    """The most turns to a round after which a part looks alike. ``view(angle)``: (..., S, S) layers of what is seen of it, turned by
+    ``angle`` radians about its axis: drawn anew, for a picture that is turned blurs walls as thin as a pixel."""
+    still = view(0.0)
+    varies = np.abs(still - still.mean((-2, -1), keepdims=True)).mean()
+    unlike = {n: np.abs(view(2 * np.pi / n) - still).mean() for n in range(2, FOLDS + 1)}
+    bound = max(UNLIKE * max(unlike.values()), FACETED * varies)  # a round part's facets do not turn into each other
+    return max((n for n, u in unlike.items() if u < bound), default=1)

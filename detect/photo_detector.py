@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from cad.command import progress
+from cad.command import progress, say
 from cad.errors import InputError
 from cad.files import whole
 from cad.views import Turn
@@ -34,6 +34,7 @@ from detect.photographs import Photograph
 from detect.silhouette import Silhouette, silhouettes
 from synth.poses import rotations
 from synth.raycast import draw, truth
+from synth.scene import about, product
 from train.cad_form import luminance
 from train.lens import Lens
 
@@ -44,6 +45,8 @@ LEVEL = 0.999  # quantile of good photographs' pixels above which a region lies
 LEAST = (0.02, 0.05, 1.0)  # of each term: less than that is never the unit, however alike good photographs are
 RELIABLE = 0.8  # median IoU of good photographs' outlines with the form's, below which outlines are not to be had
 ANOTHER = 0.5  # IoU of outlines below which a photograph shows no such part
+STEP = 0.02  # of the part's diagonal: a step as high tells turns apart as well as a wall does
+WELL = 0.95  # IoU of outlines below which a photograph may show another part than this, and that is said
 PIECE = 0.01  # of the part's area: a smaller piece of the outline is not said to be missing, or too much
 
 
@@ -99,10 +102,16 @@ class PhotoDetector:
     @cached_property
     def period(self) -> int:
         """Turns to a round after which the part, seen along its axis, looks alike in even light: by its renders."""
-        turn = np.array(next(iter(rotations(self.form.part.views.rotation, 1))))
-        found = self.search.scene(turn, (0.0, 0.0), 0.0)
-        seen = truth(self.search.item, found, SIZE)
-        return symmetry_of(seen.normal, seen.feature)
+        ranges = self.form.part.views.rotation
+        turn, axis = np.array(next(iter(rotations(ranges, 1)))), np.asarray(ranges.axis, float)
+
+        def view(angle: float) -> np.ndarray:
+            scene = self.search.scene(product(turn, about(axis / np.linalg.norm(axis), angle)), (0.0, 0.0), 0.0)
+            seen = truth(self.search.item, scene, SIZE)
+            height = np.where(seen.feature > 0, (seen.depth + scene.position[2]) / (STEP * self.search.diagonal), 0.0)
+            return np.stack([*np.moveaxis(seen.normal, -1, 0), seen.feature > 0, height])
+
+        return symmetry_of(view)
 
     @property
     def name(self) -> str:
@@ -160,6 +169,8 @@ class PhotoDetector:
             for photograph, seen in zip(photographs, fits, strict=True):
                 if seen.found is None:
                     raise InputError(photograph.path, str(seen.silhouette.reason), wanted="a photograph of one good part, whole")
+                if seen.silhouette.reason is not None:
+                    say(f"{photograph.path}: {seen.silhouette.reason}: look at it, for the threshold is told from it too")
             memory = Memory.of([s.frame for s in fits], self.spins, self.period) if learnable else None
             own = [self.remembered(s, memory, k) for k, s in enumerate(fits)]
             advance(len(photographs))
@@ -226,7 +237,8 @@ class PhotoDetector:
             ]
             if seen.terms[0] > self.calibration.units[0] and (told := self.finding(seen)) is not None:
                 words, piece = told
-                reason = reason or words
+                apart = "" if piece is None or seen.found.iou > WELL else f"; its outline agrees with the nearest pose's by {100 * seen.found.iou:.0f} %"  # fmt: skip
+                reason = reason or words + apart
                 if piece is not None:  # it comes first; what is missing is missing of something that was added
                     added = tuple(dict.fromkeys(f.name for f in self.form.part.features if f.operation == "add"))
                     name = by_votes(piece, anomaly, seen.found.ids, names, among=added)

@@ -20,6 +20,7 @@ SAME = 0.9  # IoU of contours that are one
 FAINT = 3.0  # background's own deviations that a part must depart by
 DULL = 0.025  # of the grey range: a contour with less of a step than this is no part's
 ALIKE = 0.4  # of the largest piece's area from which another one is a second part
+BESIDE = 0.05  # of the part's area from which a piece beside it is told: of another part that is cut off, or of what does not belong there
 CUT = 0.08  # of its outline that may lie on the picture's border
 OPEN = 0.6  # of how far the part's own grey is from the background's: a hole is no further from it
 HOLE = 0.3  # of an expected hole that what is found for it must cover
@@ -79,12 +80,13 @@ def silhouettes(grey: np.ndarray) -> list[Silhouette]:
         return [Silhouette(np.zeros(grey.shape, bool), departure, "no part is seen: nothing stands out from the background")]
     sharpest = max(found, key=lambda f: f[0])
     outer = [max((f for f in found if f[0] >= share * sharpest[0]), key=lambda f: f[1].sum()) for share in SHARP]
+    beside = _beside(*outer[0][1:])
     kept: list[Silhouette] = []
     for pick in (outer[0], sharpest, outer[1]):
         # of contours that are one but for a pixel, the sharpest is where the edge is
         _, mask, labels = max((f for f in found if _iou(f[1], pick[1]) >= SAME), key=lambda f: f[0])
         if all(_iou(mask, k.mask) < SAME for k in kept):
-            kept.append(Silhouette(mask, departure, _fault(mask, labels)))
+            kept.append(Silhouette(mask, departure, _fault(mask, labels) or beside))
     return kept
 
 
@@ -109,6 +111,14 @@ def _contours(departure: np.ndarray, steps: np.ndarray, least: float) -> list[tu
             if sharp >= DULL:
                 found.append((sharp, mask, labels))
     return found
+
+
+def _beside(mask: np.ndarray, labels: np.ndarray) -> str | None:
+    """What lies beside the outermost contour: a rim further in leaves pieces of the part itself outside."""
+    sizes = np.bincount(labels[~mask], minlength=1)
+    sizes[0] = 0
+    share = sizes.max() / mask.sum()
+    return f"something else is in the picture, of {100 * share:.0f} % of the part's size" if BESIDE < share <= ALIKE else None
 
 
 def _fault(mask: np.ndarray, labels: np.ndarray) -> str | None:

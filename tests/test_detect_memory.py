@@ -7,6 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from detect.photo_detector import SIZE, PhotoDetector, memory_file
 from detect.photographs import Photograph
 from synth.drawable import Drawable
 from synth.photograph import photograph
-from synth.raycast import truth
 from synth.scene import draw_scene
 from synth.surroundings import Sensor
 from train.cad_form import fit_form, open_form, read_config, wanted_of
@@ -44,6 +44,11 @@ def picture(nut: cad.Part, seed: int, mesh: cad.Mesh | None = None, spot: float 
         j, i = np.mgrid[:SIZE, :SIZE]
         pixels[np.hypot(i - x, j - y) < 5] //= 4
     return Photograph(Path(f"{seed}.png"), pixels, SIZE, SIZE)
+
+
+def detector_of(part: cad.Part) -> PhotoDetector:
+    """Of a part that nothing was fitted to yet: for what hangs on its shape alone."""
+    return PhotoDetector(CadRun(Path("none"), SimpleNamespace(part=part)))
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +86,27 @@ def test_a_turn_is_found_again_and_undone(step: int) -> None:
     assert np.abs(again.picture - frame.picture)[inner].max() < 0.02 and np.abs(again.rows - frame.rows)[inner].max() < 0.1
 
 
-@pytest.mark.parametrize(("name", "period"), [("hex_nut", 6), ("flange", 4), ("bracket", 1)])
+@pytest.mark.parametrize(("name", "period"), [("hex_nut", 6), ("flange", 4), ("washer", 12)])
 def test_after_how_much_of_a_turn_a_part_looks_alike(name: str, period: int) -> None:
-    part = cad.load(name)
-    from detect.outline import OutlineSearch
+    assert detector_of(cad.load(name)).period == period
 
-    search = OutlineSearch(part)
-    seen = truth(search.item, search.scene(np.array([1.0, 0.0, 0.0, 0.0]), (0.0, 0.0), 0.0), SIZE)
-    assert symmetry_of(seen.normal, seen.feature) == period
+
+VANED = "part: wheel\ndimensions: {radius: 20.0 ± 0.1}\nfeatures:\n  - {name: disc, add: cylinder, radius: radius, height: 3}\n  - {name: vanes, add: box, size: [12, 0.6, 6], at: [12, 0, 3], repeat: {count: 7, axis: z}}\nviews: {rotation: {axis: [0, 0, 1], spin: [0, 360]}}\n"  # fmt: skip
+
+
+def test_walls_as_thin_as_a_pixel_and_a_mark_that_is_no_edge_count() -> None:
+    """Seven vanes, seen from above, are seven thin lines; a plate on one of them is of the same slope as they are."""
+    assert detector_of(cad.parse(VANED)).period == 7
+    plate = "  - {name: mark, add: box, size: [4, 4, 1], at: [0, 8, 3]}\n"
+    assert detector_of(cad.parse(VANED.replace("views:", plate + "views:"))).period == 1
+
+
+def test_a_turn_of_layers_is_told_from_how_they_are_drawn() -> None:
+    def view(angle: float) -> np.ndarray:
+        spokes = np.arange(240) * 2 * np.pi / 240 + angle
+        return np.tile(np.cos(5 * spokes), (1, 4, 1))
+
+    assert symmetry_of(view) == 10 // 2
 
 
 def test_features_do_not_depend_on_the_batch(rng: np.random.Generator) -> None:
