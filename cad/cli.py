@@ -12,6 +12,7 @@ from cad.command import SETTINGS, json_option, result, run, say
 from cad.errors import InputError, nearest
 from cad.files import whole
 from cad.part import Part, find, load, shelf
+from cad.ply import ply_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,14 +54,13 @@ def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help=f"One of .{' .'.join(FORMATS)}; GLB (in metres, as glTF wants) and OBJ keep the sub-components by name.",
+    help=f"One of .{' .'.join(FORMATS)}; GLB (in metres, as glTF wants), OBJ and PLY keep the sub-components by name.",
 )
 def export(part: str, output: Path) -> None:
     """Writes the nominal mesh of PART.
 
     Example: cad export hex_nut -o nut.glb
     """
-    import numpy as np
     import trimesh
 
     kind = output.suffix.lstrip(".").lower()
@@ -73,9 +73,11 @@ def export(part: str, output: Path) -> None:
         if (mesh.feature == number).any():
             pieces.add_geometry(_piece(vertices, mesh.faces[mesh.feature == number]), node_name=name, geom_name=name)
     single = trimesh.Trimesh(vertices, mesh.faces, process=False)
-    single.face_attributes["feature"] = mesh.feature.astype(np.int32)
     with whole(output) as temporary:
-        (pieces if kind in ("glb", "obj") else single).export(temporary, file_type=kind)
+        if kind == "ply":
+            temporary.write_bytes(ply_bytes(mesh))
+        else:
+            (pieces if kind in ("glb", "obj") else single).export(temporary, file_type=kind)
     say(f"wrote {output}: {len(mesh.faces)} triangles, {'m' if kind == 'glb' else 'mm'}, {len(mesh.names)} sub-components")
 
 
@@ -110,7 +112,7 @@ def _facts(part: Part) -> dict:
         "features": {
             name: {
                 "area_mm2": round(float(mesh.areas[mesh.feature == i].sum()), 3),
-                "made_by": [f"{f.operation} {f.solid}" for f in part.features if f.name == name],
+                "made_by": [f"{f.operation} {f.solid}" for f in part.features if f.name == name] or [part.solid.file],
             }
             for i, name in enumerate(part.names, 1)
         },
@@ -123,15 +125,17 @@ def _facts(part: Part) -> dict:
         "triangles": len(mesh.faces),
         "watertight": mesh.watertight,
         "chord_mm": round(part.chord, 4),
+        "mesh": part.solid and {"file": part.solid.file, "repairs": list(part.solid.repairs)},
     }
 
 
 def _table(facts: dict) -> str:
     lines = [
         f"{facts['part']}: {facts['volume_mm3']:.1f} mm3, {' x '.join(f'{v:g}' for v in facts['size_mm'])} mm, {facts['triangles']} triangles, {'watertight' if facts['watertight'] else 'NOT watertight'}",
-        "",
-        "dimensions",
     ]
+    if facts["mesh"]:
+        lines += ["", f"mesh {facts['mesh']['file']}: {'; '.join(facts['mesh']['repairs']) or 'nothing had to be mended'}"]
+    lines += ["", "dimensions" if facts["dimensions"] else "no dimensions"]
     lines += [f"  {name:<14} {t['nominal']:>8g}  +{t['plus']:g} -{t['minus']:g}" for name, t in facts["dimensions"].items()]
     lines += ["", "sub-components"]
     lines += [f"  {name:<14} {f['area_mm2']:>8.1f} mm2  {', '.join(f['made_by'])}" for name, f in facts["features"].items()]

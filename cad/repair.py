@@ -1,0 +1,181 @@
+"""From triangles as they come to closed bodies: small faults are mended and told, others refused with the place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from cad.errors import InputError
+from cad.mesh import Mesh
+
+WELD = 1e-5  # of the part's diagonal: corners nearer than this are meant to be one
+EDGES = 4  # a hole of at most so many edges is a lost triangle or two
+
+
+@dataclass
+class Repairs:
+    """What was done to a mesh: counts, told once in words."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, what: str, count: int) -> None:
+        if count:
+            self.counts[what] = self.counts.get(what, 0) + int(count)
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"{count} {what}" for what, count in self.counts.items())
+
+
+def closed_bodies(surface: Mesh) -> tuple[list[Mesh], Repairs]:
+    """The closed, outward bodies of a surface (voids face inward), largest first, and what had to be mended.
+
+    Raises InputError naming the first place where the surface is open, branches, or has no volume.
+    """
+    repairs, bodies = Repairs(), []
+    for shell in _shells(surface):
+        shell = _clean(shell, repairs)
+        bodies += [_closed(piece, shell, repairs) for piece in _components(shell)]
+    bodies.sort(key=lambda m: (-round(m.diagonal, 6), *np.round(m.bounds.ravel(), 6)))
+    return [_outward(body, bodies[:i], repairs) for i, body in enumerate(bodies)], repairs
+
+
+def _shells(surface: Mesh) -> list[Mesh]:
+    """Features that are closed by themselves (an assembly's bodies, which may touch), and all the others as one."""
+    own = [exact(_faces(surface, surface.feature == i)) for i in range(1, len(surface.names) + 1)]
+    apart = [m.watertight for m in own] if len(own) > 1 else [False]
+    rest = np.isin(surface.feature, [i for i, closed in enumerate(apart, 1) if not closed])
+    shells = [m for m, closed in zip(own, apart, strict=True) if closed]
+    return shells + ([exact(_faces(surface, rest))] if rest.any() else [])
+
+
+def exact(mesh: Mesh) -> Mesh:
+    """Corners at one place are one vertex; the order of vertices and faces no longer depends on the file's."""
+    vertices, inverse = np.unique(mesh.vertices + 0.0, axis=0, return_inverse=True)  # + 0.0: no negative zeros
+    return ordered(Mesh(vertices, inverse.reshape(-1)[mesh.faces].astype(np.int32), mesh.feature, mesh.names))
+
+
+def ordered(mesh: Mesh) -> Mesh:
+    """The same surface, vertices by x, y, z and faces by their corners: one order for any permutation."""
+    order = np.lexsort(mesh.vertices.T[::-1])
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order))
+    faces = rank[mesh.faces]
+    faces = np.take_along_axis(faces, (faces.argmin(1)[:, None] + np.arange(3)) % 3, 1)
+    rows = np.lexsort((mesh.feature, *faces.T[::-1]))
+    return Mesh(mesh.vertices[order], faces[rows].astype(np.int32), mesh.feature[rows], mesh.names)
+
+
+def _faces(mesh: Mesh, rows: np.ndarray) -> Mesh:
+    used, faces = np.unique(mesh.faces[rows], return_inverse=True)
+    return Mesh(mesh.vertices[used], faces.reshape(-1, 3).astype(np.int32), mesh.feature[rows], mesh.names)
+
+
+def _clean(mesh: Mesh, repairs: Repairs) -> Mesh:
+    """Without faces that are lines or doubles; corners that are almost one are joined where it is not closed."""
+    mesh = _simple(mesh, repairs)
+    if mesh.watertight or not len(mesh.faces):
+        return mesh
+    from scipy.spatial import cKDTree
+
+    near = cKDTree(mesh.vertices).query_pairs(WELD * mesh.diagonal, output_type="ndarray")
+    if not len(near):
+        return mesh
+    link = coo_matrix((np.ones(len(near)), near.T), shape=(len(mesh.vertices),) * 2)
+    count, label = connected_components(link, directed=False)
+    first = np.full(count, len(label))
+    np.minimum.at(first, label, np.arange(len(label)))
+    repairs.add(f"corners within {WELD * mesh.diagonal:.2g} mm joined", len(label) - count)
+    return _simple(_faces(Mesh(mesh.vertices, first[label][mesh.faces].astype(np.int32), mesh.feature, mesh.names), slice(None)), repairs)
+
+
+def _simple(mesh: Mesh, repairs: Repairs) -> Mesh:
+    corners = np.sort(mesh.faces, 1)
+    line = (corners[:, :-1] == corners[:, 1:]).any(1)
+    _, firsts = np.unique(corners, axis=0, return_index=True)
+    double = ~np.isin(np.arange(len(corners)), firsts) & ~line
+    repairs.add("faces without area left out", line.sum())
+    repairs.add("doubled faces left out", double.sum())
+    return _faces(mesh, ~line & ~double) if (line | double).any() else mesh
+
+
+def _components(mesh: Mesh) -> list[Mesh]:
+    """What hangs together over edges that two faces share; bodies that only touch along an edge are two."""
+    edges = np.sort(mesh.edges, 1)
+    _, key, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
+    key = key.reshape(-1)
+    face = np.tile(np.arange(len(mesh.faces)), 3)
+    order = np.argsort(key, kind="stable")
+    pair = order[np.repeat(count == 2, count)].reshape(-1, 2)
+    link = coo_matrix((np.ones(len(pair)), (face[pair[:, 0]], face[pair[:, 1]])), shape=(len(mesh.faces),) * 2)
+    total, label = connected_components(link, directed=False)
+    return [ordered(_faces(mesh, label == i)) for i in range(total)]
+
+
+def _closed(mesh: Mesh, shell: Mesh, repairs: Repairs) -> Mesh:
+    """One component of ``shell``, its faces all the same way round and its small holes filled."""
+    if mesh.watertight:
+        return mesh
+    import trimesh
+
+    mended = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    trimesh.repair.fix_winding(mended)
+    turned = (mended.faces != mesh.faces).any(1)
+    repairs.add("faces turned round", min(turned.sum(), (~turned).sum()))
+    trimesh.repair.fill_holes(mended)  # of three or four edges: trimesh's own bound as well as ours
+    new = len(mended.faces) - len(mesh.faces)
+    repairs.add("faces put into small holes", new)
+    feature = np.concatenate([mesh.feature, _beside(mesh, np.asarray(mended.faces[len(mesh.faces) :]))])
+    closed = ordered(Mesh(mesh.vertices, np.asarray(mended.faces, np.int32), feature.astype(np.int32), mesh.names))
+    if not closed.watertight:
+        raise _refusal(closed, shell)
+    return closed
+
+
+def _beside(mesh: Mesh, faces: np.ndarray) -> np.ndarray:
+    """The feature of a face that shares most corners with each of the new ``faces``."""
+    return np.array([mesh.feature[np.isin(mesh.faces, f).sum(1).argmax()] for f in faces], np.int32).reshape(-1)
+
+
+def _refusal(mesh: Mesh, shell: Mesh) -> InputError:
+    """What is wrong with a component that stays open: where the shell branches, that is why."""
+    for where, bad, what in (
+        (shell, lambda count: (count > 2) & (count % 2 == 1), "edges that more than two faces share"),
+        (mesh, lambda count: count < 2, "open edges"),
+        (mesh, lambda count: count > 0, "edges whose faces cannot all be turned the same way"),
+    ):
+        edges, count = np.unique(np.sort(where.edges, 1), axis=0, return_counts=True)
+        if (rows := bad(count)).any():
+            break
+    return InputError(
+        "mesh",
+        f"its surface is not closed and cannot be mended: {rows.sum()} {what}, the first about {place(where.vertices[edges[rows][0]].mean(0))}",
+        wanted="a closed surface",
+        step=f"mend it where it was made; holes of up to {EDGES} edges, gaps below {WELD:g} of its size and turned faces are mended here",
+    )
+
+
+def place(point: np.ndarray) -> str:
+    """``(1.5, 2, -3) mm``."""
+    return f"({', '.join(f'{v:.4g}' for v in point + 0.0)}) mm"
+
+
+def _outward(body: Mesh, larger: list[Mesh], repairs: Repairs) -> Mesh:
+    """Turned round where it faces inward and is no void inside a larger body."""
+    if abs(body.volume) <= 1e-9 * body.diagonal**3:
+        raise InputError("mesh", f"a surface without volume, about {place(body.bounds.mean(0))}", wanted="a solid: a sheet has no inside", step="give it a thickness")
+    if body.volume > 0 or any(_inside(body.vertices[0], other) for other in larger):
+        return body
+    repairs.add("bodies turned inside out", 1)
+    return ordered(Mesh(body.vertices, body.faces[:, ::-1], body.feature, body.names))
+
+
+def _inside(point: np.ndarray, mesh: Mesh) -> bool:
+    """By the solid angle that the surface fills, seen from the point (van Oosterom and Strackee 1983)."""
+    a, b, c = np.moveaxis(mesh.triangles - point, 1, 0)
+    x, y, z = (np.linalg.norm(v, axis=1) for v in (a, b, c))
+    dot = lambda u, v: np.einsum("ij,ij->i", u, v)  # noqa: E731
+    angle = 2 * np.arctan2(dot(a, np.cross(b, c)), x * y * z + dot(a, b) * z + dot(b, c) * x + dot(c, a) * y)
+    return bool(abs(angle.sum()) > 2 * np.pi)
