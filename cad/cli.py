@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 
 from cad.command import SETTINGS, json_option, result, run, say
 from cad.errors import InputError, nearest
-from cad.files import whole
+from cad.files import whole, write
 from cad.part import Part, find, load, shelf
 from cad.ply import ply_bytes
 
@@ -33,14 +34,22 @@ def cad() -> None:
     "-o", "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the picture goes.  [default: <part>.png]"
 )
 @click.option("--size", type=click.IntRange(16, 4096), default=384, metavar="PX", help="Of each of the picture's views.")
+@click.option(
+    "--web", type=click.Path(dir_okay=False, path_type=Path), metavar="HTML", help="Writes the part as a page that turns in a browser, too."
+)
 @json_option
-def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
+def show(part: str, picture: Path | None, size: int, web: Path | None, as_json: bool) -> None:
     """Dimensions, features, volume and a rendered picture of PART (a file, or the name of a part on the shelf).
 
-    Example: cad show notched_cap -o cap.png
+    Example: cad show notched_cap -o cap.png --web cap.html
     """
     loaded = load(part)
     loaded.check_tolerances()
+    if web:
+        from cad.viewer import page
+
+        write(web, page(loaded))
+        say(f"wrote {web}: open it in a browser; it needs nothing else")
     drawn = _draw(loaded, picture or Path(f"{loaded.name}.png"), size)
     facts = _facts(loaded)
     result({**facts, "picture": drawn and str(drawn)}, as_json, _table(facts) + (f"\n\npicture: {drawn}" if drawn else ""))
@@ -94,6 +103,17 @@ def new(template: str | None) -> None:
     if path.stem not in shelf():
         raise InputError(template, "no such part on the shelf", step=nearest(template.replace("-", "_"), shelf()))
     click.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+@cad.command()
+def schema() -> None:
+    """Prints the JSON Schema of part files, with which editors complete and check them.
+
+    Example: cad schema > part.schema.json
+    """
+    from cad.schema import schema as made
+
+    click.echo(json.dumps(made(), indent=1, ensure_ascii=False))
 
 
 def _piece(vertices: np.ndarray, faces: np.ndarray) -> trimesh.Trimesh:

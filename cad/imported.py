@@ -36,7 +36,12 @@ class Imported:
     file: str
 
     def mesh(
-        self, dimensions: Mapping[str, float], *, without: str | None = None, shift: tuple[str, np.ndarray] | None = None, trim: tuple[str, Any] | None = None
+        self,
+        dimensions: Mapping[str, float],
+        *,
+        without: str | None = None,
+        shift: tuple[str, np.ndarray] | None = None,
+        trim: tuple[str, Any] | None = None,
     ) -> Mesh:
         """The solid, ``scale`` times as large where that is a dimension; ``without``, ``shift`` and ``trim`` as for :func:`cad.build.build`.
 
@@ -55,7 +60,11 @@ class Imported:
         solid, feature_of = own.manifold()
         tool = trim[1].as_original()
         left = solid - tool
-        return base if left.is_empty() else combined(base, Mesh.of(left, feature_of | {tool.original_id(): whole.names.index(name) + 1}, whole.names), cut=cut)
+        return (
+            base
+            if left.is_empty()
+            else combined(base, Mesh.of(left, feature_of | {tool.original_id(): whole.names.index(name) + 1}, whole.names), cut=cut)
+        )
 
 
 def imported(data: Mapping[str, Any], folder: Path) -> Imported:
@@ -83,11 +92,11 @@ def _read(path: Path, units: str, crease: float | None) -> tuple[Mesh, tuple[str
         numbers = tuple(map(str, range(1, len(bodies) + 1)))
         bodies = [Mesh(b.vertices, b.faces, np.full(len(b.faces), i, np.int32), numbers) for i, b in enumerate(bodies, 1)]
     whole = united(bodies)
-    if crease is not None or not (named or len(bodies) > 1):
-        whole = split(whole, CREASE if crease is None else crease)
-    elif not named:
+    if not named and len(bodies) > 1:
         label = np.unique(whole.feature, return_inverse=True)[1].reshape(-1)
         whole = numbered(whole, label, ["body"] * (label.max() + 1), "by bodies")
+    if crease is not None or not (named or len(bodies) > 1):
+        whole = split(whole, CREASE if crease is None else crease)
     return _used(whole), repairs.lines()
 
 

@@ -35,27 +35,39 @@ def read_surface(path: Path, units: str = "mm") -> Mesh:
         raise InputError("units", f"found {units}", wanted=f"mm: a .{kind} file carries its own", step="dimensions: {scale: 25.4} enlarges")
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError("mesh", f"{path} cannot be read: {error.strerror}", wanted="a mesh file; its path is relative to the part file") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(
+            "mesh",
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
+            wanted="a mesh file; its path is relative to the part file",
+        ) from None
     try:
         pieces = [p for p in READERS[kind](content) if len(p[1].faces)]
     except InputError as error:
         raise InputError("mesh", f"{path.name}: {error.problem}", wanted=error.wanted, step=error.step) from None
     except Exception as error:  # whatever a parser says of what is no such file
-        raise InputError("mesh", f"{path.name} cannot be read as .{kind}: {type(error).__name__} {error}", wanted=f"a .{kind} file") from None
+        raise InputError(
+            "mesh", f"{path.name} cannot be read as .{kind}: {type(error).__name__} {error}", wanted=f"a .{kind} file"
+        ) from None
     surface = _joined(pieces, 1000.0 if kind in METRES else 1.0 if pieces and pieces[0][0] is None else UNITS[units])
     if not 0 < len(surface.faces) <= MAX_TRIANGLES or not np.isfinite(surface.vertices).all():
         raise InputError("mesh", f"{path.name} has {len(surface.faces)} triangles", wanted=f"1 to {MAX_TRIANGLES}, all numbers finite")
     return surface
 
 
-def check_size(mesh: Mesh, units: str) -> None:
+def check_size(mesh: Mesh, file: str, units: str) -> None:
     """Raises InputError where the part would be smaller than a grain or larger than a room: then the units are wrong."""
     across = float(np.ptp(mesh.bounds, axis=0).max())
     if not SMALLEST <= across <= LARGEST:
-        likely = [u for u, mm in UNITS.items() if 1 <= across / UNITS[units] * mm <= 1000]
+        free = Path(file).suffix.lstrip(".").lower() not in METRES
+        likely = [u for u, mm in UNITS.items() if free and 1 <= across / UNITS[units] * mm <= 1000]
         step = f"units: {' or '.join(likely)}?" if likely else "dimensions: {scale: 0.001} makes it smaller, 1000 larger"
-        raise InputError("units", f"in {units} the part is {across:.3g} mm across", wanted=f"{SMALLEST:g} mm to {LARGEST / 1000:g} m", step=step)
+        raise InputError(
+            "units",
+            f"{file} in {units if free else 'its own unit'} is {across:.3g} mm across",
+            wanted=f"{SMALLEST:g} mm to {LARGEST / 1000:g} m",
+            step=step,
+        )
 
 
 Piece = tuple[str | None, Any]  # a name ("": none; None: the mesh is our own Mesh, in mm) and a trimesh.Trimesh
@@ -132,7 +144,7 @@ def _obj(content: bytes) -> list[Piece]:
             for key, names in said.items():
                 names += [now[key]] * (len(corners) - 2)
     names = next((np.array(n) for n in said.values() if len(set(n)) > 1), np.array([""] * len(faces)))
-    if faces and not (0 <= np.min(faces) and np.max(faces) < len(points)):
+    if faces and not (np.min(faces) >= 0 and np.max(faces) < len(points)):
         raise ValueError("a face has a corner that is not there")
     return [(str(n), trimesh.Trimesh(points, np.array(faces)[names == n], process=False)) for n in dict.fromkeys(names)]
 
@@ -148,6 +160,7 @@ def _scene(content: bytes, kind: str, **options: Any) -> list[Piece]:
     scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, process=False, **options)
     order = list(scene.geometry)
     nodes = sorted((order.index(scene.graph[n][1]), n) for n in scene.graph.nodes_geometry)
+    nodes = [(k, n) for k, n in nodes if hasattr(scene.geometry[order[k]], "faces")]  # neither points nor lines
     pieces = []
     for _, node in nodes:
         turn, geometry = scene.graph[node]

@@ -24,6 +24,7 @@ from cad.views import Views
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 SYMMETRIC = re.compile(rf"^\s*({NUMBER})\s*(?:±|\+-|\+/-)\s*({NUMBER})\s*$")
+PART_NAME = DEFECT_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 CHORDS = 2500  # a part's bounding diagonal over the default chord tolerance
 KEYS = ("part", "units", "dimensions", "features", *MESH_KEYS, "defects", "views")
 SHELF = Path(__file__).parent / "parts"
@@ -178,7 +179,7 @@ def parse(text: str, folder: str | Path = ".") -> Part:
         if key not in data and not (key == "features" and "mesh" in data):
             raise InputError(key, "missing; every part file needs it")
     _one_shape(data)
-    if not isinstance(data["part"], str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", data["part"]):
+    if not isinstance(data["part"], str) or not PART_NAME.fullmatch(data["part"]):
         raise InputError("part", f"found {data['part']!r}", wanted="a name of letters, digits, - and _")
     dimensions = {name: Tolerance.of(value, f"dimensions.{name}") for name, value in _mapping(data, "dimensions").items()}
     for name in dimensions:
@@ -194,7 +195,7 @@ def parse(text: str, folder: str | Path = ".") -> Part:
         raise InputError("features", f"found {len(names)} sub-components", wanted="at most 255: an id buffer has 8 bits")
     defects = {name: checked(spec_of, entry, f"defects.{name}") for name, entry in _mapping(data, "defects").items()}
     for name, spec in defects.items():
-        if name == "good" or not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        if name == "good" or not isinstance(name, str) or not DEFECT_NAME.fullmatch(name):
             raise InputError(f"defects.{name}", "cannot be a defect's name", wanted="letters, digits, - and _, and not good")
         spec.refer(names, dimensions, f"defects.{name}")
     views = checked(lambda entry, key: TypeAdapter(Views).validate_python(entry), _mapping(data, "views"), "views", Views)
@@ -241,7 +242,7 @@ def _check_imported(solid: Imported, dimensions: dict[str, Tolerance], defects: 
     for name in dimensions:
         if name != "scale":
             raise InputError(f"dimensions.{name}", "a mesh has no such dimension", wanted="scale, a factor on all of it, or none")
-    check_size(solid.mesh({name: t.nominal for name, t in dimensions.items()}), units)
+    check_size(solid.mesh({name: t.nominal for name, t in dimensions.items()}), solid.file, units)
     for name, spec in defects.items():
         if spec.kind in ("missing", "shift"):
             try:

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cad.errors import InputError
 from cad.mesh import Mesh
-from cad.repair import ordered, place
+from cad.repair import ordered, picked, place
 
 MOST = 255  # sub-components: an id buffer has 8 bits
 CRUMB = 1e-5  # of the whole area: a smaller patch is a sliver of the one beside it
@@ -55,7 +55,9 @@ def numbered(mesh: Mesh, label: np.ndarray, stems: list[str], how: str) -> Mesh:
     """Features from ``label`` (m,), named by their ``stems`` and a number: by area, then by where they are."""
     count = len(stems)
     if count > MOST:
-        raise InputError("crease", f"{how} the mesh has {count} sub-components", wanted=f"at most {MOST}", step="a larger angle splits less")
+        raise InputError(
+            "crease", f"{how} the mesh has {count} sub-components", wanted=f"at most {MOST}", step="a larger angle splits less"
+        )
     area = np.bincount(label, mesh.areas, count)
     middle = np.stack([np.bincount(label, mesh.areas * m, count) for m in mesh.triangles.mean(1).T], 1) / np.maximum(area, 1e-300)[:, None]
     # rounded: sums may differ in their last digit from machine to machine
@@ -120,10 +122,22 @@ def apart(mesh: Mesh, name: str) -> Apart:
     lids = [_lid(mesh, group, name) for group in _planes(mesh, _loops(border, name))]
     faces = np.concatenate([np.zeros((0, 3), np.int32), *(f for f, _ in lids)])
     feature = np.concatenate([np.zeros(0, np.int32), *(np.full(len(f), _beside(mesh, ~out, edges)) for f, edges in lids)])
-    base = Mesh(mesh.vertices, np.concatenate([mesh.faces[~out], faces]).astype(np.int32), np.r_[mesh.feature[~out], feature].astype(np.int32), mesh.names)
-    own = Mesh(mesh.vertices, np.concatenate([mesh.faces[out], faces[:, ::-1]]).astype(np.int32), np.r_[mesh.feature[out], feature].astype(np.int32), mesh.names)
+    base, own = (
+        picked(
+            Mesh(
+                mesh.vertices,
+                np.concatenate([mesh.faces[rows], lid]).astype(np.int32),
+                np.r_[mesh.feature[rows], feature].astype(np.int32),
+                mesh.names,
+            ),
+            slice(None),
+        )
+        for rows, lid in ((~out, faces), (out, faces[:, ::-1]))
+    )
     if not (base.watertight and own.watertight and base.volume > 0) or abs(own.volume) <= 1e-7 * mesh.volume:
-        raise InputError("on", f"{name} cannot be taken out: flat lids over its borders leave no solid", wanted="a hole, pocket, boss or body")
+        raise InputError(
+            "on", f"{name} cannot be taken out: flat lids over its borders leave no solid", wanted="a hole, pocket, boss or body"
+        )
     cut = own.volume < 0
     return Apart(base, turned(own) if cut else own, cut)
 
@@ -171,7 +185,9 @@ def _lid(mesh: Mesh, loops: list[list[int]], name: str) -> tuple[np.ndarray, np.
     points = mesh.vertices[corners] - mesh.vertices[loops[0]].mean(0)
     if np.abs(points @ z).max() > FLAT * mesh.diagonal:
         where = place(mesh.vertices[loops[0]].mean(0))
-        raise InputError("on", f"{name} cannot be taken out: its border about {where} does not lie in a plane", wanted="a hole, pocket, boss or body")
+        raise InputError(
+            "on", f"{name} cannot be taken out: its border about {where} does not lie in a plane", wanted="a hole, pocket, boss or body"
+        )
     x = np.cross([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [0.0, 0.0, 1.0], z)
     x /= np.linalg.norm(x)
     flat = points @ np.column_stack([x, np.cross(z, x)])

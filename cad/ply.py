@@ -53,6 +53,6 @@ def read_ply(content: bytes, place: object) -> tuple[Mesh, tuple[str, ...]]:
     rows = np.frombuffer(body, FACE, faces, vertices * VERTEX.itemsize)
     mesh = Mesh(points, rows["corners"].astype(np.int32), rows["feature"].astype(np.int32), names)
     sound = np.isfinite(points).all() and mesh.faces.min() >= 0 and mesh.faces.max() < vertices
-    if not (sound and 1 <= mesh.feature.min() and mesh.feature.max() <= len(names) and mesh.watertight):
+    if not (sound and mesh.feature.min() >= 1 and mesh.feature.max() <= len(names) and mesh.watertight):
         raise InputError(place, "is damaged: it is no closed surface", wanted="the mesh as it was written")
     return mesh, notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,17 +45,29 @@ def closed_bodies(surface: Mesh) -> tuple[list[Mesh], Repairs]:
 
 def _shells(surface: Mesh) -> list[Mesh]:
     """Features that are closed by themselves (an assembly's bodies, which may touch), and all the others as one."""
-    own = [exact(_faces(surface, surface.feature == i)) for i in range(1, len(surface.names) + 1)]
-    apart = [m.watertight for m in own] if len(own) > 1 else [False]
+    if len(surface.names) == 1:
+        return [exact(surface)]
+    own = [exact(picked(surface, surface.feature == i)) for i in range(1, len(surface.names) + 1)]
+    apart = [m.watertight for m in own]
     rest = np.isin(surface.feature, [i for i, closed in enumerate(apart, 1) if not closed])
     shells = [m for m, closed in zip(own, apart, strict=True) if closed]
-    return shells + ([exact(_faces(surface, rest))] if rest.any() else [])
+    return shells + ([exact(picked(surface, rest))] if rest.any() else [])
 
 
 def exact(mesh: Mesh) -> Mesh:
     """Corners at one place are one vertex; the order of vertices and faces no longer depends on the file's."""
-    vertices, inverse = np.unique(mesh.vertices + 0.0, axis=0, return_inverse=True)  # + 0.0: no negative zeros
-    return ordered(Mesh(vertices, inverse.reshape(-1)[mesh.faces].astype(np.int32), mesh.feature, mesh.names))
+    vertices = mesh.vertices + 0.0  # no negative zeros
+    firsts, number, _ = _alike(vertices)
+    return ordered(Mesh(vertices[firsts], number[mesh.faces].astype(np.int32), mesh.feature, mesh.names))
+
+
+def _alike(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first of each kind of equal rows (n, k), each row's kind, and how many each kind has: np.unique by columns, ten times as fast."""
+    order = np.lexsort(rows.T[::-1])
+    new = np.r_[True, (rows[order][1:] != rows[order][:-1]).any(1)]
+    number = np.empty(len(rows), int)
+    number[order] = np.cumsum(new) - 1
+    return order[new], number, np.bincount(number)
 
 
 def ordered(mesh: Mesh) -> Mesh:
@@ -68,7 +81,8 @@ def ordered(mesh: Mesh) -> Mesh:
     return Mesh(mesh.vertices[order], faces[rows].astype(np.int32), mesh.feature[rows], mesh.names)
 
 
-def _faces(mesh: Mesh, rows: np.ndarray) -> Mesh:
+def picked(mesh: Mesh, rows: np.ndarray | slice) -> Mesh:
+    """Some of the faces, and only the vertices that they use."""
     used, faces = np.unique(mesh.faces[rows], return_inverse=True)
     return Mesh(mesh.vertices[used], faces.reshape(-1, 3).astype(np.int32), mesh.feature[rows], mesh.names)
 
@@ -88,30 +102,28 @@ def _clean(mesh: Mesh, repairs: Repairs) -> Mesh:
     first = np.full(count, len(label))
     np.minimum.at(first, label, np.arange(len(label)))
     repairs.add(f"corners within {WELD * mesh.diagonal:.2g} mm joined", len(label) - count)
-    return _simple(_faces(Mesh(mesh.vertices, first[label][mesh.faces].astype(np.int32), mesh.feature, mesh.names), slice(None)), repairs)
+    return _simple(picked(Mesh(mesh.vertices, first[label][mesh.faces].astype(np.int32), mesh.feature, mesh.names), slice(None)), repairs)
 
 
 def _simple(mesh: Mesh, repairs: Repairs) -> Mesh:
     corners = np.sort(mesh.faces, 1)
     line = (corners[:, :-1] == corners[:, 1:]).any(1)
-    _, firsts = np.unique(corners, axis=0, return_index=True)
-    double = ~np.isin(np.arange(len(corners)), firsts) & ~line
+    double = ~line
+    double[_alike(corners)[0]] = False
     repairs.add("faces without area left out", line.sum())
     repairs.add("doubled faces left out", double.sum())
-    return _faces(mesh, ~line & ~double) if (line | double).any() else mesh
+    return picked(mesh, ~line & ~double) if (line | double).any() else mesh
 
 
 def _components(mesh: Mesh) -> list[Mesh]:
     """What hangs together over edges that two faces share; bodies that only touch along an edge are two."""
-    edges = np.sort(mesh.edges, 1)
-    _, key, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
-    key = key.reshape(-1)
+    _, key, count = _alike(np.sort(mesh.edges, 1))
     face = np.tile(np.arange(len(mesh.faces)), 3)
     order = np.argsort(key, kind="stable")
     pair = order[np.repeat(count == 2, count)].reshape(-1, 2)
     link = coo_matrix((np.ones(len(pair)), (face[pair[:, 0]], face[pair[:, 1]])), shape=(len(mesh.faces),) * 2)
     total, label = connected_components(link, directed=False)
-    return [ordered(_faces(mesh, label == i)) for i in range(total)]
+    return [ordered(picked(mesh, label == i)) for i in range(total)]
 
 
 def _closed(mesh: Mesh, shell: Mesh, repairs: Repairs) -> Mesh:
@@ -140,21 +152,27 @@ def _beside(mesh: Mesh, faces: np.ndarray) -> np.ndarray:
 
 
 def _refusal(mesh: Mesh, shell: Mesh) -> InputError:
-    """What is wrong with a component that stays open: where the shell branches, that is why."""
-    for where, bad, what in (
+    """What is wrong with a component that stays open: where its shell branches, that is why."""
+    cases = (
         (shell, lambda count: (count > 2) & (count % 2 == 1), "edges that more than two faces share"),
         (mesh, lambda count: count < 2, "open edges"),
-        (mesh, lambda count: count > 0, "edges whose faces cannot all be turned the same way"),
-    ):
-        edges, count = np.unique(np.sort(where.edges, 1), axis=0, return_counts=True)
-        if (rows := bad(count)).any():
-            break
+        (mesh, lambda count: count > 0, "edges, and faces that cannot all be turned the same way"),
+    )
+    found, what, middle = next(f for case in cases if (f := _found(*case))[0])
     return InputError(
         "mesh",
-        f"its surface is not closed and cannot be mended: {rows.sum()} {what}, the first about {place(where.vertices[edges[rows][0]].mean(0))}",
+        f"its surface is not closed and cannot be mended: {found} {what}, the first about {place(middle)}",
         wanted="a closed surface",
         step=f"mend it where it was made; holes of up to {EDGES} edges, gaps below {WELD:g} of its size and turned faces are mended here",
     )
+
+
+def _found(mesh: Mesh, bad: Callable[[np.ndarray], np.ndarray], what: str) -> tuple[int, str, np.ndarray]:
+    """How many edges have a ``bad`` number of faces, what they are, and the middle of the first."""
+    edges = np.sort(mesh.edges, 1)
+    firsts, _, count = _alike(edges)
+    rows = firsts[bad(count)]
+    return len(rows), what, mesh.vertices[edges[rows[0]]].mean(0) if len(rows) else np.zeros(3)
 
 
 def place(point: np.ndarray) -> str:
@@ -165,7 +183,12 @@ def place(point: np.ndarray) -> str:
 def _outward(body: Mesh, larger: list[Mesh], repairs: Repairs) -> Mesh:
     """Turned round where it faces inward and is no void inside a larger body."""
     if abs(body.volume) <= 1e-9 * body.diagonal**3:
-        raise InputError("mesh", f"a surface without volume, about {place(body.bounds.mean(0))}", wanted="a solid: a sheet has no inside", step="give it a thickness")
+        raise InputError(
+            "mesh",
+            f"a surface without volume, about {place(body.bounds.mean(0))}",
+            wanted="a solid: a sheet has no inside",
+            step="give it a thickness",
+        )
     if body.volume > 0 or any(_inside(body.vertices[0], other) for other in larger):
         return body
     repairs.add("bodies turned inside out", 1)
