@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from cad.errors import InputError, nearest
-from cad.imports import UNITS, read_surface
+from cad.imports import MOST, UNITS, read_surface
 from cad.mesh import Mesh
-from cad.patches import MOST, apart, combined, numbered, renamed, split, united
+from cad.patches import apart, combined, numbered, renamed, split, united
 from cad.ply import ply_bytes, read_ply
 from cad.repair import closed_bodies
 

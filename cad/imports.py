@@ -20,6 +20,7 @@ from cad.ply import is_ours, read_ply
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4}  # mm
 METRES = ("glb", "step", "stp")  # what these count in is not a matter of opinion: glTF's metres, and cascadio writes glTF
 SMALLEST, LARGEST = 0.1, 10_000.0  # mm across: anything else is a part in other units
+MOST = 255  # sub-components
 COARSE, CHORDS = 0.5, 2500  # mm for a first look at a STEP file's size; its diagonal over the chord tolerance
 AGAIN = "export it anew, as STEP AP214 or as STL"
 PATIENCE = 120  # s for a STEP file: some keep OpenCASCADE busy for ever
@@ -49,6 +50,13 @@ def read_surface(path: Path, units: str = "mm") -> Mesh:
         raise InputError(
             "mesh", f"{path.name} cannot be read as .{kind}: {type(error).__name__} {error}", wanted=f"a .{kind} file"
         ) from None
+    if len(pieces) > MOST:
+        raise InputError(
+            "mesh",
+            f"{path.name} has {len(pieces)} pieces",
+            wanted=f"at most {MOST}: an id buffer has 8 bits",
+            step="join some where it was made",
+        )
     surface = _joined(pieces, 1000.0 if kind in METRES else 1.0 if pieces and pieces[0][0] is None else UNITS[units])
     if not 0 < len(surface.faces) <= MAX_TRIANGLES or not np.isfinite(surface.vertices).all():
         raise InputError("mesh", f"{path.name} has {len(surface.faces)} triangles", wanted=f"1 to {MAX_TRIANGLES}, all numbers finite")

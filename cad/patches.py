@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from manifold3d import triangulate
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from cad.errors import InputError
+from cad.imports import MOST
 from cad.mesh import Mesh
-from cad.repair import ordered, picked, place
+from cad.repair import linked, ordered, picked, place
 
-MOST = 255  # sub-components: an id buffer has 8 bits
 CRUMB = 1e-5  # of the whole area: a smaller patch is a sliver of the one beside it
 FLAT = 1e-3  # of the part's diagonal: how far a border may leave its plane
 
@@ -45,8 +43,7 @@ def split(mesh: Mesh, crease: float) -> Mesh:
     first, second = _neighbours(mesh)
     flat = np.einsum("ij,ij->i", mesh.face_normals[first], mesh.face_normals[second]) >= np.cos(np.radians(crease))
     flat &= mesh.feature[first] == mesh.feature[second]
-    link = coo_matrix((np.ones(flat.sum()), (first[flat], second[flat])), shape=(len(mesh.faces),) * 2)
-    label = _without_crumbs(mesh, connected_components(link, directed=False)[1], first, second)
+    label = _without_crumbs(mesh, linked(first[flat], second[flat], len(mesh.faces)), first, second)
     stems = [mesh.names[mesh.feature[np.argmax(label == i)] - 1] for i in range(label.max() + 1)]
     return numbered(mesh, label, [stem or "face" for stem in stems], f"at a crease of {crease:g} degrees")
 

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from cad.errors import InputError
 from cad.mesh import Mesh
 
 WELD = 1e-5  # of the part's diagonal: corners nearer than this are meant to be one
+BODIES = 1000  # more are a cloud of triangles that nothing joins
 EDGES = 4  # a hole of at most so many edges is a lost triangle or two
 
 
@@ -97,8 +96,8 @@ def _clean(mesh: Mesh, repairs: Repairs) -> Mesh:
     near = cKDTree(mesh.vertices).query_pairs(WELD * mesh.diagonal, output_type="ndarray")
     if not len(near):
         return mesh
-    link = coo_matrix((np.ones(len(near)), near.T), shape=(len(mesh.vertices),) * 2)
-    count, label = connected_components(link, directed=False)
+    label = linked(near[:, 0], near[:, 1], len(mesh.vertices))
+    count = label.max() + 1
     first = np.full(count, len(label))
     np.minimum.at(first, label, np.arange(len(label)))
     repairs.add(f"corners within {WELD * mesh.diagonal:.2g} mm joined", len(label) - count)
@@ -121,9 +120,20 @@ def _components(mesh: Mesh) -> list[Mesh]:
     face = np.tile(np.arange(len(mesh.faces)), 3)
     order = np.argsort(key, kind="stable")
     pair = order[np.repeat(count == 2, count)].reshape(-1, 2)
-    link = coo_matrix((np.ones(len(pair)), (face[pair[:, 0]], face[pair[:, 1]])), shape=(len(mesh.faces),) * 2)
-    total, label = connected_components(link, directed=False)
-    return [ordered(picked(mesh, label == i)) for i in range(total)]
+    label = linked(face[pair[:, 0]], face[pair[:, 1]], len(mesh.faces))
+    if label.max() >= BODIES:
+        if (count < 2).any():
+            raise _refusal(mesh, mesh)
+        raise InputError("mesh", f"found {label.max() + 1} separate bodies", wanted=f"at most {BODIES}")
+    return [ordered(picked(mesh, label == i)) for i in range(label.max() + 1)]
+
+
+def linked(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """(count,) int: which things hang together over the pairs (first, second), numbered by their first members."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    return connected_components(coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count)), directed=False)[1]
 
 
 def _closed(mesh: Mesh, shell: Mesh, repairs: Repairs) -> Mesh:
@@ -132,10 +142,9 @@ def _closed(mesh: Mesh, shell: Mesh, repairs: Repairs) -> Mesh:
         return mesh
     import trimesh
 
-    mended = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    trimesh.repair.fix_winding(mended)
-    turned = (mended.faces != mesh.faces).any(1)
-    repairs.add("faces turned round", min(turned.sum(), (~turned).sum()))
+    turned = _against(mesh)
+    repairs.add("faces turned round", turned.sum())
+    mended = trimesh.Trimesh(mesh.vertices, np.where(turned[:, None], mesh.faces[:, ::-1], mesh.faces), process=False)
     trimesh.repair.fill_holes(mended)  # of three or four edges: trimesh's own bound as well as ours
     new = len(mended.faces) - len(mesh.faces)
     repairs.add("faces put into small holes", new)
@@ -144,6 +153,28 @@ def _closed(mesh: Mesh, shell: Mesh, repairs: Repairs) -> Mesh:
     if not closed.watertight:
         raise _refusal(closed, shell)
     return closed
+
+
+def _against(mesh: Mesh) -> np.ndarray:
+    """(m,) bool: the faces of a component that look the other way than most, told from neighbour to neighbour."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import breadth_first_order
+
+    if len(mesh.faces) == 1:
+        return np.zeros(1, bool)
+    edges, face = mesh.edges, np.tile(np.arange(len(mesh.faces)), 3)
+    _, key, count = _alike(np.sort(edges, 1))
+    one, other = np.argsort(key, kind="stable")[np.repeat(count == 2, count)].reshape(-1, 2).T
+    # an edge that both faces run along the same way counts a thousand: two faces may share two edges, and the matrix adds them up
+    weight = np.where(edges[one, 0] == edges[other, 0], 1000, 1)
+    link = coo_matrix((weight, (face[one], face[other])), shape=(len(mesh.faces),) * 2).tocsr()
+    link = link + link.T
+    order, before = breadth_first_order(link, 0, directed=False)
+    differs = np.asarray(link[order[1:], before[order[1:]]]).ravel() >= 1000
+    against = np.zeros(len(mesh.faces), bool)
+    for face_number, previous, other_way in zip(order[1:].tolist(), before[order[1:]].tolist(), differs.tolist(), strict=True):
+        against[face_number] = against[previous] != other_way
+    return ~against if against.sum() > len(against) / 2 else against
 
 
 def _beside(mesh: Mesh, faces: np.ndarray) -> np.ndarray:

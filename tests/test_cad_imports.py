@@ -490,3 +490,17 @@ def test_meshes_are_ordered_the_same_by_any_route(cap: cad.Part) -> None:
     soup = Mesh(mesh.triangles.reshape(-1, 3), np.arange(3 * len(mesh.faces)).reshape(-1, 3).astype(np.int32), mesh.feature, mesh.names)
     for field in ("vertices", "faces", "feature"):
         assert np.array_equal(getattr(exact(soup), field), getattr(exact(mesh), field))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turned=st.lists(st.integers(0, 79), max_size=39, unique=True))
+def test_any_minority_of_turned_faces_is_turned_back(turned: list[int], tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(1, 10)
+    faces = np.asarray(ball.faces).copy()
+    saved(tmp_path / "ball.stl", ball.vertices, faces)
+    good = part_of(tmp_path / "ball.stl")
+    faces[turned] = faces[turned, ::-1]
+    saved(tmp_path / "ball.stl", ball.vertices, faces)
+    part = part_of(tmp_path / "ball.stl")
+    assert np.array_equal(part.mesh().faces, good.mesh().faces)
+    assert part.solid.repairs == ((f"{len(turned)} faces turned round",) if turned else ())
