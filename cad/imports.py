@@ -101,7 +101,7 @@ def _colored(name: str, piece: Any) -> Mesh:
     if not name and (colors := _colors(piece)) is not None:
         found, number = np.unique(colors, axis=0, return_inverse=True)
         if len(found) > 1:
-            names = tuple("color-" + "".join(f"{v:02x}" for v in row[:3]) for row in found)
+            names = tuple(map(_hex, found))
             return Mesh(piece.vertices, piece.faces, number.reshape(-1).astype(np.int32) + 1, names)
         number = np.ones(len(piece.faces), np.int32)
     return Mesh(piece.vertices, piece.faces, number, (name,))
@@ -158,22 +158,36 @@ def _obj(content: bytes) -> list[Piece]:
 
 
 def _glb(content: bytes) -> list[Piece]:
-    return _scene(content, "glb")
-
-
-def _scene(content: bytes, kind: str, **options: Any) -> list[Piece]:
-    """A piece a node, placed, in the order of the file's meshes."""
+    """A piece a primitive, placed, in the order of the file's meshes; named by its node, or by its colour where there is but one node."""
     import trimesh
 
-    scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, process=False, **options)
+    scene = trimesh.load_scene(io.BytesIO(content), file_type="glb", process=False)
     order = list(scene.geometry)
-    nodes = sorted((order.index(scene.graph[n][1]), n) for n in scene.graph.nodes_geometry)
-    nodes = [(k, n) for k, n in nodes if hasattr(scene.geometry[order[k]], "faces")]  # neither points nor lines
+    places = [(order.index(scene.graph[f][1]), _node(scene, f), f) for f in scene.graph.nodes_geometry]
+    places = sorted(p for p in places if hasattr(scene.geometry[order[p[0]]], "faces"))  # neither points nor lines
+    several = len({node for _, node, _ in places}) > 1
     pieces = []
-    for _, node in nodes:
-        turn, geometry = scene.graph[node]
-        pieces.append((node if len(nodes) > 1 else "", scene.geometry[geometry].copy().apply_transform(turn)))
+    for _, node, frame in places:
+        turn, geometry = scene.graph[frame]
+        piece = scene.geometry[geometry].copy().apply_transform(turn)
+        pieces.append((node if several else _material(piece), piece))
     return pieces
+
+
+def _node(scene: Any, frame: str) -> str:
+    """The file's node of a frame: trimesh hangs a node's primitives below it, under its name and six random digits."""
+    parent = scene.graph.transforms.parents.get(frame)
+    return parent if parent is not None and re.fullmatch(re.escape(str(parent)) + "_[0-9A-Za-z]{6}", frame) else frame
+
+
+def _material(piece: Any) -> str:
+    """``color-c8102e``, or nothing."""
+    color = getattr(getattr(piece.visual, "material", None), "baseColorFactor", None)
+    return "" if color is None else _hex(color)
+
+
+def _hex(color: np.ndarray) -> str:
+    return "color-" + "".join(f"{v:02x}" for v in color[:3])
 
 
 CONVERT = """

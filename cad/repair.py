@@ -26,7 +26,7 @@ class Repairs:
             self.counts[what] = self.counts.get(what, 0) + int(count)
 
     def lines(self) -> tuple[str, ...]:
-        return tuple(f"{count} {what}" for what, count in self.counts.items())
+        return tuple(f"{what}: {count}" for what, count in self.counts.items())
 
 
 def closed_bodies(surface: Mesh) -> tuple[list[Mesh], Repairs]:

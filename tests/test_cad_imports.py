@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +164,38 @@ def test_colours_of_faces_are_sub_components(tmp_path: Path) -> None:
     assert mesh.areas[mesh.feature == mesh.names.index("color-c8102e") + 1].sum() == pytest.approx(100)
 
 
+def with_one_node(glb: bytes, colors: list[list[float] | None]) -> bytes:
+    """The GLB with the primitives of all its meshes under one node, in these colours."""
+    length = struct.unpack_from("<I", glb, 12)[0]
+    data, rest = json.loads(glb[20 : 20 + length]), glb[20 + length :]
+    primitives = [p for mesh in data["meshes"] for p in mesh["primitives"]]
+    data["materials"] = [{"pbrMetallicRoughness": {"baseColorFactor": c}} for c in colors if c]
+    for primitive, color in zip(primitives, colors, strict=True):
+        primitive.pop("material", None)
+        if color:
+            primitive["material"] = [c for c in colors if c].index(color)
+    data |= {
+        "meshes": [{"name": "all", "primitives": primitives}],
+        "nodes": [{"name": "all", "mesh": 0}],
+        "scenes": [{"nodes": [0]}],
+        "scene": 0,
+    }
+    text = json.dumps(data).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
+
+
+def test_primitives_of_one_node_are_told_by_their_colours(tmp_path: Path) -> None:
+    path = exported("hex_nut", tmp_path / "nut.glb")
+    glb = path.read_bytes()
+    path.write_bytes(with_one_node(glb, [[1, 0, 0, 1], [0, 0, 1, 1], None]))
+    parts = [part_of(path) for _ in range(2)]
+    assert parts[0].names == ("color-ff0000", "color-0000ff", "rest")
+    assert parts[0].text == parts[1].text
+    path.write_bytes(with_one_node(glb, [None] * 3))
+    assert part_of(path).names[0] == "face-1"
+
+
 def test_separate_bodies_are_sub_components_and_touching_ones_are_united(tmp_path: Path) -> None:
     part = part_of(saved(tmp_path / "two.stl", *both(box(10), box(4, (20, 0, 0)))))
     assert part.names == ("body-1", "body-2")
@@ -245,11 +279,11 @@ def test_small_faults_are_mended_and_told(tmp_path: Path) -> None:
     part = part_of(saved(tmp_path / "bad.ply", corners.reshape(-1, 3), np.arange(3 * len(spoilt)).reshape(-1, 3)))
     told = " ".join(part.solid.repairs)
     for words in (
-        "1 doubled faces left out",
-        "1 faces without area left out",
-        "3 corners within",
-        "2 faces turned round",
-        "1 faces put into small holes",
+        "doubled faces left out: 1",
+        "faces without area left out: 1",
+        "mm joined: 3",
+        "faces turned round: 2",
+        "faces put into small holes: 1",
     ):
         assert words in told
     assert part.mesh().watertight
@@ -261,7 +295,7 @@ def test_inside_out_is_turned(tmp_path: Path) -> None:
     vertices, faces = box()
     part = part_of(saved(tmp_path / "in.stl", vertices, faces[:, ::-1]))
     assert part.mesh().volume == pytest.approx(1000)
-    assert part.solid.repairs == ("1 bodies turned inside out",)
+    assert part.solid.repairs == ("bodies turned inside out: 1",)
 
 
 def test_mending_stands_in_cad_show(tmp_path: Path) -> None:
@@ -270,7 +304,7 @@ def test_mending_stands_in_cad_show(tmp_path: Path) -> None:
     (tmp_path / "part.yaml").write_text("part: p\nmesh: box.stl\n")
     done = CliRunner().invoke(commands, ["show", str(tmp_path / "part.yaml"), "-o", str(tmp_path / "p.png"), "--size", "32"])
     assert done.exit_code == 0
-    assert "mesh box.stl: 1 faces put into small holes" in done.output
+    assert "mesh box.stl: faces put into small holes: 1" in done.output
 
 
 def test_an_open_surface_is_refused_with_the_place(tmp_path: Path) -> None:
@@ -503,4 +537,17 @@ def test_any_minority_of_turned_faces_is_turned_back(turned: list[int], tmp_path
     saved(tmp_path / "ball.stl", ball.vertices, faces)
     part = part_of(tmp_path / "ball.stl")
     assert np.array_equal(part.mesh().faces, good.mesh().faces)
-    assert part.solid.repairs == ((f"{len(turned)} faces turned round",) if turned else ())
+    assert part.solid.repairs == ((f"faces turned round: {len(turned)}",) if turned else ())
+
+
+def test_a_mesh_that_cannot_be_is_one_line_and_leaves_nothing(command, tmp_path: Path) -> None:
+    vertices, faces = box()
+    saved(tmp_path / "open.stl", vertices, faces[3:])
+    saved(tmp_path / "huge.glb", *box(30_000))
+    for file, words in (("open.stl", "open edges, the first about"), ("huge.glb", "huge.glb in its own unit is 3e+07 mm across")):
+        (tmp_path / "part.yaml").write_text(f"part: p\nmesh: {file}\n")
+        code, _, err = command(f"synth render {tmp_path}/part.yaml -o {tmp_path}/data")
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1
+        assert words in err
+        assert not (tmp_path / "data").exists()
