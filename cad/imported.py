@@ -60,11 +60,9 @@ class Imported:
         solid, feature_of = own.manifold()
         tool = trim[1].as_original()
         left = solid - tool
-        return (
-            base
-            if left.is_empty()
-            else combined(base, Mesh.of(left, feature_of | {tool.original_id(): whole.names.index(name) + 1}, whole.names), cut=cut)
-        )
+        if left.is_empty():
+            return base
+        return combined(base, Mesh.of(left, feature_of | {tool.original_id(): whole.names.index(name) + 1}, whole.names), cut=cut)
 
 
 def imported(data: Mapping[str, Any], folder: Path) -> Imported:

@@ -119,24 +119,19 @@ def apart(mesh: Mesh, name: str) -> Apart:
     lids = [_lid(mesh, group, name) for group in _planes(mesh, _loops(border, name))]
     faces = np.concatenate([np.zeros((0, 3), np.int32), *(f for f, _ in lids)])
     feature = np.concatenate([np.zeros(0, np.int32), *(np.full(len(f), _beside(mesh, ~out, edges)) for f, edges in lids)])
-    base, own = (
-        picked(
-            Mesh(
-                mesh.vertices,
-                np.concatenate([mesh.faces[rows], lid]).astype(np.int32),
-                np.r_[mesh.feature[rows], feature].astype(np.int32),
-                mesh.names,
-            ),
-            slice(None),
-        )
-        for rows, lid in ((~out, faces), (out, faces[:, ::-1]))
-    )
+    base, own = _with_lid(mesh, ~out, faces, feature), _with_lid(mesh, out, faces[:, ::-1], feature)
     if not (base.watertight and own.watertight and base.volume > 0) or abs(own.volume) <= 1e-7 * mesh.volume:
         raise InputError(
             "on", f"{name} cannot be taken out: flat lids over its borders leave no solid", wanted="a hole, pocket, boss or body"
         )
     cut = own.volume < 0
     return Apart(base, turned(own) if cut else own, cut)
+
+
+def _with_lid(mesh: Mesh, rows: np.ndarray, lid: np.ndarray, feature: np.ndarray) -> Mesh:
+    """Some of the mesh's faces and a ``lid`` (k, 3) over its vertices."""
+    faces = np.concatenate([mesh.faces[rows], lid]).astype(np.int32)
+    return picked(Mesh(mesh.vertices, faces, np.r_[mesh.feature[rows], feature].astype(np.int32), mesh.names), slice(None))
 
 
 def _loops(border: list[tuple[int, int]], name: str) -> list[list[int]]:

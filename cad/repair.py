@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +11,7 @@ from cad.mesh import Mesh
 
 WELD = 1e-5  # of the part's diagonal: corners nearer than this are meant to be one
 BODIES = 1000  # more are a cloud of triangles that nothing joins
+BRANCHING = "edges that more than two faces share"
 EDGES = 4  # a hole of at most so many edges is a lost triangle or two
 
 
@@ -184,26 +184,27 @@ def _beside(mesh: Mesh, faces: np.ndarray) -> np.ndarray:
 
 def _refusal(mesh: Mesh, shell: Mesh) -> InputError:
     """What is wrong with a component that stays open: where its shell branches, that is why."""
-    cases = (
-        (shell, lambda count: (count > 2) & (count % 2 == 1), "edges that more than two faces share"),
-        (mesh, lambda count: count < 2, "open edges"),
-        (mesh, lambda count: count > 0, "edges, and faces that cannot all be turned the same way"),
-    )
-    found, what, middle = next(f for case in cases if (f := _found(*case))[0])
+    where = shell if len(_bad_edges(shell)[BRANCHING]) else mesh
+    what, rows = next((what, rows) for what, rows in _bad_edges(where).items() if len(rows))
+    middle = where.vertices[where.edges[rows[0]]].mean(0)
     return InputError(
         "mesh",
-        f"its surface is not closed and cannot be mended: {found} {what}, the first about {place(middle)}",
+        f"its surface is not closed and cannot be mended: {len(rows)} {what}, the first about {place(middle)}",
         wanted="a closed surface",
         step=f"mend it where it was made; holes of up to {EDGES} edges, gaps below {WELD:g} of its size and turned faces are mended here",
     )
 
 
-def _found(mesh: Mesh, bad: Callable[[np.ndarray], np.ndarray], what: str) -> tuple[int, str, np.ndarray]:
-    """How many edges have a ``bad`` number of faces, what they are, and the middle of the first."""
-    edges = np.sort(mesh.edges, 1)
-    firsts, _, count = _alike(edges)
-    rows = firsts[bad(count)]
-    return len(rows), what, mesh.vertices[edges[rows[0]]].mean(0) if len(rows) else np.zeros(3)
+def _bad_edges(mesh: Mesh) -> dict[str, np.ndarray]:
+    """What keeps a surface from being closed, worst first: rows of ``mesh.edges``, one for each bad edge."""
+    firsts, key, count = _alike(np.sort(mesh.edges, 1))
+    balance = np.bincount(key, np.where(mesh.edges[:, 0] < mesh.edges[:, 1], 1, -1))
+    return {
+        BRANCHING: firsts[(count > 2) & (count % 2 == 1)],
+        "open edges": firsts[count == 1],
+        "edges along which it touches itself": firsts[(count > 2) & (count % 2 == 0)],
+        "edges that both faces run along the same way": firsts[(count == 2) & (balance != 0)],
+    }
 
 
 def place(point: np.ndarray) -> str:

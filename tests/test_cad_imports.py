@@ -322,11 +322,21 @@ def test_an_open_surface_is_refused_with_the_place(tmp_path: Path) -> None:
     assert np.linalg.norm(rim.vertices[edges].mean(1) - place, axis=1).min() < 0.01
 
 
+def test_a_one_sided_surface_is_refused(tmp_path: Path) -> None:
+    """The projective plane on six vertices: closed, and no way round is outward for all of its faces."""
+    faces = [(0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 5), (0, 5, 1), (1, 2, 4), (2, 3, 5), (3, 4, 1), (4, 5, 2), (5, 1, 3)]
+    path = saved(tmp_path / "p.ply", np.random.default_rng(0).normal(size=(6, 3)) * 10, np.array(faces))
+    with pytest.raises(cad.InputError, match=r"\d edges that both faces run along the same way, the first about \("):
+        part_of(path)
+
+
 def test_a_branching_surface_and_a_sheet_are_refused(tmp_path: Path) -> None:
     vertices, faces = box()
     fin = np.array([[5, 5, 5], [5, 5, -5], [12, 12, 0]], float)
     with pytest.raises(cad.InputError, match=r"1 edges that more than two faces share, the first about \(5, 5, 0\) mm"):
         part_of(saved(tmp_path / "fin.stl", *both((vertices, faces), (fin, np.array([[0, 1, 2]])))))
+    # two boxes that touch along an edge are two bodies
+    assert part_of(saved(tmp_path / "edge.stl", *both((vertices, faces), box(10, (10, 10, 0))))).names == ("body-1", "body-2")
     flat = np.array([[0, 0, 0], [9, 0, 0], [0, 9, 0]], float)
     with pytest.raises(cad.InputError, match="open edges"):
         part_of(saved(tmp_path / "sheet.ply", flat, np.array([[0, 1, 2]])))
