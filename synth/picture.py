@@ -90,8 +90,12 @@ def _legend(names: tuple[str, ...], colors: np.ndarray, height: int) -> Image.Im
     for i, name in enumerate(names):
         x, y = 8 + COLUMN * (i // rows), 4 + ROW * (i % rows)
         pen.rectangle([x, y + 2, x + 11, y + 13], fill=tuple(int(255 * c) for c in colors[i + 1]))
-        pen.text((x + 18, y + 2), name if len(name) <= LETTERS else f"{name[: LETTERS - 2]}..", fill="black")
+        pen.text((x + 18, y + 2), _short(name), fill="black")
     return sheet
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LETTERS else f"{name[: LETTERS - 2]}.."
 
 
 def _spots(seen: list[np.ndarray]) -> list[list[tuple[int, int, int]]]:
@@ -118,7 +122,7 @@ def _label(pen: ImageDraw.ImageDraw, spots: list[tuple[int, int, int]], names: t
         height = 0
         for row, (feature, x, y) in enumerate(side):
             height = max(height + ROW, min(y, size - ROW * (len(side) - row)))
-            text = names[feature - 1]
+            text = _short(names[feature - 1])
             wide = pen.textlength(text)
             start = left + size - 8 - wide if right else left + 8
             spot, end = (left + x, top + y), (start - 3 if right else start + wide + 3, top + height)
