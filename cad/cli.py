@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ import click
 
 from cad.command import SETTINGS, json_option, result, run, say
 from cad.errors import InputError, nearest
-from cad.files import whole
+from cad.files import whole, write
 from cad.part import Part, find, load, shelf
+from cad.ply import ply_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,14 +34,22 @@ def cad() -> None:
     "-o", "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Where the picture goes.  [default: <part>.png]"
 )
 @click.option("--size", type=click.IntRange(16, 4096), default=384, metavar="PX", help="Of each of the picture's views.")
+@click.option(
+    "--web", type=click.Path(dir_okay=False, path_type=Path), metavar="HTML", help="Writes the part as a page that turns in a browser, too."
+)
 @json_option
-def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
+def show(part: str, picture: Path | None, size: int, web: Path | None, as_json: bool) -> None:
     """Dimensions, features, volume and a rendered picture of PART (a file, or the name of a part on the shelf).
 
-    Example: cad show notched_cap -o cap.png
+    Example: cad show notched_cap -o cap.png --web cap.html
     """
     loaded = load(part)
     loaded.check_tolerances()
+    if web:
+        from cad.viewer import page
+
+        write(web, page(loaded))
+        say(f"wrote {web}: open it in a browser; it needs nothing else")
     drawn = _draw(loaded, picture or Path(f"{loaded.name}.png"), size)
     facts = _facts(loaded)
     result({**facts, "picture": drawn and str(drawn)}, as_json, _table(facts) + (f"\n\npicture: {drawn}" if drawn else ""))
@@ -53,14 +63,13 @@ def show(part: str, picture: Path | None, size: int, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help=f"One of .{' .'.join(FORMATS)}; GLB (in metres, as glTF wants) and OBJ keep the sub-components by name.",
+    help=f"One of .{' .'.join(FORMATS)}; GLB (in metres, as glTF wants), OBJ and PLY keep the sub-components by name.",
 )
 def export(part: str, output: Path) -> None:
     """Writes the nominal mesh of PART.
 
     Example: cad export hex_nut -o nut.glb
     """
-    import numpy as np
     import trimesh
 
     kind = output.suffix.lstrip(".").lower()
@@ -73,9 +82,11 @@ def export(part: str, output: Path) -> None:
         if (mesh.feature == number).any():
             pieces.add_geometry(_piece(vertices, mesh.faces[mesh.feature == number]), node_name=name, geom_name=name)
     single = trimesh.Trimesh(vertices, mesh.faces, process=False)
-    single.face_attributes["feature"] = mesh.feature.astype(np.int32)
     with whole(output) as temporary:
-        (pieces if kind in ("glb", "obj") else single).export(temporary, file_type=kind)
+        if kind == "ply":
+            temporary.write_bytes(ply_bytes(mesh))
+        else:
+            (pieces if kind in ("glb", "obj") else single).export(temporary, file_type=kind)
     say(f"wrote {output}: {len(mesh.faces)} triangles, {'m' if kind == 'glb' else 'mm'}, {len(mesh.names)} sub-components")
 
 
@@ -94,6 +105,17 @@ def new(template: str | None) -> None:
     click.echo(path.read_text(encoding="utf-8"), nl=False)
 
 
+@cad.command()
+def schema() -> None:
+    """Prints the JSON Schema of part files, with which editors complete and check them.
+
+    Example: cad schema > part.schema.json
+    """
+    from cad.schema import schema as made
+
+    click.echo(json.dumps(made(), indent=1, ensure_ascii=False))
+
+
 def _piece(vertices: np.ndarray, faces: np.ndarray) -> trimesh.Trimesh:
     import numpy as np
     import trimesh
@@ -110,7 +132,7 @@ def _facts(part: Part) -> dict:
         "features": {
             name: {
                 "area_mm2": round(float(mesh.areas[mesh.feature == i].sum()), 3),
-                "made_by": [f"{f.operation} {f.solid}" for f in part.features if f.name == name],
+                "made_by": [f"{f.operation} {f.solid}" for f in part.features if f.name == name] or [part.solid.file],
             }
             for i, name in enumerate(part.names, 1)
         },
@@ -123,15 +145,17 @@ def _facts(part: Part) -> dict:
         "triangles": len(mesh.faces),
         "watertight": mesh.watertight,
         "chord_mm": round(part.chord, 4),
+        "mesh": part.solid and {"file": part.solid.file, "repairs": list(part.solid.repairs)},
     }
 
 
 def _table(facts: dict) -> str:
     lines = [
         f"{facts['part']}: {facts['volume_mm3']:.1f} mm3, {' x '.join(f'{v:g}' for v in facts['size_mm'])} mm, {facts['triangles']} triangles, {'watertight' if facts['watertight'] else 'NOT watertight'}",
-        "",
-        "dimensions",
     ]
+    if facts["mesh"]:
+        lines += ["", f"mesh {facts['mesh']['file']}: {'; '.join(facts['mesh']['repairs']) or 'nothing had to be mended'}"]
+    lines += ["", "dimensions" if facts["dimensions"] else "no dimensions"]
     lines += [f"  {name:<14} {t['nominal']:>8g}  +{t['plus']:g} -{t['minus']:g}" for name, t in facts["dimensions"].items()]
     lines += ["", "sub-components"]
     lines += [f"  {name:<14} {f['area_mm2']:>8.1f} mm2  {', '.join(f['made_by'])}" for name, f in facts["features"].items()]

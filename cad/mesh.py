@@ -62,14 +62,14 @@ class Mesh:
     @property
     def watertight(self) -> bool:
         """Every directed edge occurs once and its reverse once."""
-        edges = self._edges()
+        edges = self.edges
         keys = edges[:, 0].astype(np.int64) * len(self.vertices) + edges[:, 1]
         back = edges[:, 1].astype(np.int64) * len(self.vertices) + edges[:, 0]
         return len(np.unique(keys)) == len(keys) and np.array_equal(np.sort(keys), np.sort(back))
 
     def sharp_edges(self, crease: float = 30.0) -> np.ndarray:
         """(k, 2) int: the vertices of the outer edges where two faces meet at more than ``crease`` degrees; inner corners are none."""
-        edges = self._edges()
+        edges = self.edges
         face, apex = np.tile(np.arange(len(self.faces)), 3), np.concatenate([self.faces[:, 2], self.faces[:, 0], self.faces[:, 1]])
         order = np.argsort(edges.min(1).astype(np.int64) * len(self.vertices) + edges.max(1), kind="stable")
         first, second = face[order].reshape(-1, 2).T  # watertight: each edge has two faces
@@ -99,7 +99,9 @@ class Mesh:
             part.vertices, np.concatenate([self.faces[~ring], part.faces]), np.concatenate([self.feature[~ring], part.feature]), self.names
         )
 
-    def _edges(self) -> np.ndarray:
+    @property
+    def edges(self) -> np.ndarray:
+        """(3 m, 2) int32: each face's directed edges, all first ones, all second, all third."""
         return np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]], self.faces[:, [2, 0]]])
 
     def _halved(self, marked: np.ndarray, length: float) -> tuple[Mesh, bool]:

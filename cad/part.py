@@ -15,14 +15,18 @@ from cad.build import Feature, build
 from cad.defects import DEFECTS, Defect, DefectRecord, spec_of
 from cad.errors import InputError, nearest
 from cad.expressions import CONSTANTS, FUNCTIONS, LARGEST, names_in
+from cad.imported import KEYS as MESH_KEYS
+from cad.imported import Imported, embedded, imported, parted
+from cad.imports import check_size
 from cad.mesh import Mesh
 from cad.reading import checked, read_yaml
 from cad.views import Views
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 SYMMETRIC = re.compile(rf"^\s*({NUMBER})\s*(?:±|\+-|\+/-)\s*({NUMBER})\s*$")
+PART_NAME = DEFECT_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 CHORDS = 2500  # a part's bounding diagonal over the default chord tolerance
-KEYS = ("part", "units", "dimensions", "features", "defects", "views")
+KEYS = ("part", "units", "dimensions", "features", *MESH_KEYS, "defects", "views")
 SHELF = Path(__file__).parent / "parts"
 
 
@@ -72,7 +76,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Part:
-    """A part as its file describes it. Immutable; meshes are built on demand."""
+    """A part as its file describes it. Immutable; meshes are built on demand, from ``features`` or, without any, the imported ``solid``."""
 
     name: str
     dimensions: dict[str, Tolerance]
@@ -81,6 +85,7 @@ class Part:
     views: Views
     text: str = field(repr=False, default="")
     chord: float = field(default=0.0, repr=False)
+    solid: Imported | None = field(default=None, repr=False)
 
     @property
     def nominal(self) -> dict[str, float]:
@@ -89,11 +94,12 @@ class Part:
     @property
     def names(self) -> tuple[str, ...]:
         """The sub-components, in the order of the file; feature id k is ``names[k - 1]``."""
-        return tuple(dict.fromkeys(f.name for f in self.features))
+        return self.solid.whole.names if self.solid else tuple(dict.fromkeys(f.name for f in self.features))
 
     def mesh(self, dimensions: Mapping[str, float] | None = None, **changes: Any) -> Mesh:
         """The watertight solid at ``dimensions`` (nominal by default); ``changes`` as for :func:`cad.build.build`."""
-        return build(self.features, self.nominal if dimensions is None else dimensions, chord=self.chord, **changes)
+        dimensions = self.nominal if dimensions is None else dimensions
+        return self.solid.mesh(dimensions, **changes) if self.solid else build(self.features, dimensions, chord=self.chord, **changes)
 
     def vary(self, rng: np.random.Generator) -> dict[str, float]:
         """Dimensions drawn uniformly within their tolerances."""
@@ -139,7 +145,7 @@ def load(path: str | Path) -> Part:
             path, f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}", wanted="a part file in YAML"
         ) from None
     try:
-        return parse(text)
+        return parse(text, path.parent)
     except InputError as error:
         raise error.inside(path) from None
 
@@ -155,38 +161,48 @@ def find(path: str | Path) -> Path:
     return shelved if not Path(path).exists() and shelved.exists() else Path(path)
 
 
-def parse(text: str) -> Part:
-    """From the text of a part file; builds the nominal part and its tolerance corners once, so that errors come here."""
-    data = read_yaml(text)
+def parse(text: str, folder: str | Path = ".") -> Part:
+    """From the text of a part file; builds the nominal part and its tolerance corners once, so that errors come here.
+
+    A mesh file is looked for in ``folder``; the part's own ``text`` then embeds it, and reads back the same without it.
+    """
+    head, block = parted(text)
+    data = read_yaml(head)
+    if block is not None and isinstance(data, dict):
+        data["embedded"] = block
     if not isinstance(data, dict):
         raise InputError("top level", f"found {type(data).__name__}", wanted=f"the keys {', '.join(KEYS)}")
     for key in data:
         if key not in KEYS:
             raise InputError(key, "unknown key", step=nearest(key, KEYS))
     for key in ("part", "features"):
-        if key not in data:
+        if key not in data and not (key == "features" and "mesh" in data):
             raise InputError(key, "missing; every part file needs it")
-    if data.get("units", "mm") != "mm":
-        raise InputError("units", f"found {data['units']!r}", wanted="mm")
-    if not isinstance(data["part"], str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", data["part"]):
+    _one_shape(data)
+    if not isinstance(data["part"], str) or not PART_NAME.fullmatch(data["part"]):
         raise InputError("part", f"found {data['part']!r}", wanted="a name of letters, digits, - and _")
     dimensions = {name: Tolerance.of(value, f"dimensions.{name}") for name, value in _mapping(data, "dimensions").items()}
     for name in dimensions:
         if not isinstance(name, str) or not name.isidentifier() or name in FUNCTIONS or name in CONSTANTS:
             raise InputError(f"dimensions.{name}", "cannot be a dimension's name", wanted="letters, digits and _, and no function's name")
-    if not isinstance(data["features"], list) or not data["features"]:
-        raise InputError("features", f"found {data['features']!r}", wanted="a list of at least one entry")
-    features = tuple(checked(Feature.of, entry, f"features.{i}", Feature) for i, entry in enumerate(data["features"]))
-    names = tuple(dict.fromkeys(f.name for f in features))
+    solid = imported(data, Path(folder)) if "mesh" in data else None
+    entries = [] if solid else data["features"]
+    if not isinstance(entries, list) or not (entries or solid):
+        raise InputError("features", f"found {entries!r}", wanted="a list of at least one entry")
+    features = tuple(checked(Feature.of, entry, f"features.{i}", Feature) for i, entry in enumerate(entries))
+    names = solid.whole.names if solid else tuple(dict.fromkeys(f.name for f in features))
     if len(names) > 255:
         raise InputError("features", f"found {len(names)} sub-components", wanted="at most 255: an id buffer has 8 bits")
     defects = {name: checked(spec_of, entry, f"defects.{name}") for name, entry in _mapping(data, "defects").items()}
     for name, spec in defects.items():
-        if name == "good" or not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        if name == "good" or not isinstance(name, str) or not DEFECT_NAME.fullmatch(name):
             raise InputError(f"defects.{name}", "cannot be a defect's name", wanted="letters, digits, - and _, and not good")
         spec.refer(names, dimensions, f"defects.{name}")
     views = checked(lambda entry, key: TypeAdapter(Views).validate_python(entry), _mapping(data, "views"), "views", Views)
-    part = Part(data["part"], dimensions, features, defects, views, text, _chord(features, dimensions))
+    if solid:
+        _check_imported(solid, dimensions, defects, data.get("units", "mm"))
+        text = text if data.get("embedded") else embedded(text, solid)
+    part = Part(data["part"], dimensions, features, defects, views, text, _chord(features, dimensions, solid), solid)
     for corner in ("nominal", "low", "high"):
         try:
             part.mesh({name: getattr(t, corner) for name, t in dimensions.items()})
@@ -209,7 +225,33 @@ def _mapping(data: dict, key: str) -> dict:
     return value
 
 
-def _chord(features: tuple[Feature, ...], dimensions: dict[str, Tolerance]) -> float:
+def _one_shape(data: dict) -> None:
+    """Raises InputError where features and a mesh stand beside each other, or a key belongs to the other."""
+    if "mesh" in data and "features" in data:
+        raise InputError("features", "stands beside mesh", wanted="one of them")
+    if "mesh" not in data:
+        for key in MESH_KEYS:
+            if key in data:
+                raise InputError(key, "belongs to a mesh", wanted="a mesh, or no such key")
+        if data.get("units", "mm") != "mm":
+            raise InputError("units", f"found {data['units']!r}", wanted="mm")
+
+
+def _check_imported(solid: Imported, dimensions: dict[str, Tolerance], defects: dict[str, Defect], units: str) -> None:
+    """Raises InputError for a dimension, a size or a defect that a mesh cannot have."""
+    for name in dimensions:
+        if name != "scale":
+            raise InputError(f"dimensions.{name}", "a mesh has no such dimension", wanted="scale, a factor on all of it, or none")
+    check_size(solid.mesh({name: t.nominal for name, t in dimensions.items()}), solid.file, units)
+    for name, spec in defects.items():
+        if spec.kind in ("missing", "shift"):
+            try:
+                solid.mesh({}, without=spec.on)
+            except InputError as error:
+                raise InputError(f"defects.{name}.{error.place}", error.problem, wanted=error.wanted, step=error.step) from None
+
+
+def _chord(features: tuple[Feature, ...], dimensions: dict[str, Tolerance], solid: Imported | None) -> float:
     """The default chord tolerance: a fixed share of the part's size, the same for all its variants."""
     nominal = {name: t.nominal for name, t in dimensions.items()}
-    return build(features, nominal, chord=0.25).diagonal / CHORDS
+    return (solid.mesh(nominal) if solid else build(features, nominal, chord=0.25)).diagonal / CHORDS

@@ -15,6 +15,7 @@ from synth.backends import MODULES
 LIBRARIES = ("numpy", "numba", "manifold3d", "trimesh", "torch", "lightning-fabric")
 EXTRAS = {
     "cluster": ("distributed", "synth render --scheduler"),
+    "step": ("cascadio", "STEP files"),
     "hdri": ("OpenImageIO", ".hdr and .exr maps"),
     "features": ("efficientnet_lite_pytorch", "memories of photographs"),
 }

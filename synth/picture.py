@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from cad.part import Part
+from cad.viewer import feature_colors
 from synth.dataset import Dataset
 from synth.drawable import Drawable
 from synth.raycast import draw, truth
 from synth.scene import Scene, about, product
 
-SIDES = ((35.0, -60.0), (160.0, -60.0), (35.0, -150.0), (0.0, 0.0))  # degrees: spin about z, then tilt about x
+SIDES = ((35.0, -60.0), (215.0, -60.0), (35.0, -150.0), (0.0, 0.0))  # degrees: spin about z, then tilt about x: all sides of a box
+ROW, COLUMN, LETTERS = 16, 150, 20  # of a legend: px, px, letters
+LABELS = 8  # names that a tile has room for
 
 
 def contact_sheet(data: Dataset, *, columns: int = 8, rows: int = 2, scale: int = 0) -> Image.Image:
@@ -57,29 +59,74 @@ def outlined(image: np.ndarray, mask: np.ndarray, scale: int, color: tuple[int, 
 
 
 def part_picture(part: Part, size: int = 384) -> Image.Image:
-    """The nominal part from four sides: (2 size, 4 size) px, as the camera sees it above and by sub-component below."""
+    """The nominal part from four sides, 4 tiles of ``size`` px across: as the camera sees it above, by sub-component below, each named
+    where it shows best; a legend of all of them on the right."""
     mesh = part.mesh()
     item, colors = Drawable.of(mesh), feature_colors(len(mesh.names))
     lamp = np.array([0.35, 0.45, 0.82]) / np.linalg.norm([0.35, 0.45, 0.82])
-    scene = Scene((1.0, 0.0, 0.0, 0.0), tuple(map(float, mesh.bounds.mean(0))), (0.0, 0.0, -2 * mesh.diagonal), 1.08 * mesh.diagonal, None,
+    scene = Scene((1.0, 0.0, 0.0, 0.0), tuple(map(float, mesh.bounds.mean(0))), (0.0, 0.0, -2 * mesh.diagonal), 1.3 * mesh.diagonal, None,
                   tuple(map(float, lamp)), 0.35, part.views.surface.color, 0.6, 0.0, (1.0, 1.0, 1.0))  # fmt: skip
-    top, bottom = [], []
+    top, bottom, seen = [], [], []
     for spin, tilt in SIDES:
         turn = product(about(np.array([1.0, 0, 0]), np.radians(tilt)), about(np.array([0, 0, 1.0]), np.radians(spin)))
         view = replace(scene, quaternion=tuple(map(float, turn)))
         shaded = draw(item, view, size, samples=3)
-        ids = truth(item, view, size).feature
+        seen.append(truth(item, view, size).feature)
         grey = draw(item, replace(view, color=(0.85, 0.85, 0.85)), size, samples=3).astype(float) / 255
         top.append(shaded)
-        bottom.append(np.where(ids[..., None] > 0, 255 * colors[ids] * grey, 255).astype(np.uint8))
-    picture = Image.fromarray(np.vstack([np.hstack(top), np.hstack(bottom)]))
-    pen = ImageDraw.Draw(picture)
-    for i, name in enumerate(mesh.names):
-        pen.rectangle([8, size + 8 + 16 * i, 20, size + 20 + 16 * i], fill=tuple(int(255 * c) for c in colors[i + 1]))
-        pen.text((26, size + 8 + 16 * i), name, fill="black")
+        bottom.append(np.where(seen[-1][..., None] > 0, 255 * colors[seen[-1]] * grey, 255).astype(np.uint8))
+    legend = _legend(mesh.names, colors, 2 * size)
+    picture = Image.fromarray(np.hstack([np.vstack([np.hstack(top), np.hstack(bottom)]), np.asarray(legend)]))
+    for k, spots in enumerate(_spots(seen)):
+        _label(ImageDraw.Draw(picture), spots, mesh.names, (k * size, size), size)
     return picture
 
 
-def feature_colors(count: int) -> np.ndarray:
-    """(count + 1, 3) in [0, 1]: white for the background, then hues far apart."""
-    return np.array([(1.0, 1.0, 1.0), *(colorsys.hsv_to_rgb((0.58 + 0.381966 * i) % 1, 0.55, 1.0) for i in range(count))])
+def _legend(names: tuple[str, ...], colors: np.ndarray, height: int) -> Image.Image:
+    """All names with their colours, in as many columns as they need; a name too long for its column is cut."""
+    rows = max(1, (height - 8) // ROW)
+    sheet = Image.new("RGB", (COLUMN * -(-len(names) // rows), height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, name in enumerate(names):
+        x, y = 8 + COLUMN * (i // rows), 4 + ROW * (i % rows)
+        pen.rectangle([x, y + 2, x + 11, y + 13], fill=tuple(int(255 * c) for c in colors[i + 1]))
+        pen.text((x + 18, y + 2), _short(name), fill="black")
+    return sheet
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LETTERS else f"{name[: LETTERS - 2]}.."
+
+
+def _spots(seen: list[np.ndarray]) -> list[list[tuple[int, int, int]]]:
+    """For each view (feature, x, y) of the sub-components that it shows best of all views, at most LABELS, the largest: a point well
+    inside them, which is the one farthest from where they end."""
+    from scipy.ndimage import distance_transform_edt
+
+    counts = np.array([np.bincount(ids.ravel(), minlength=max(v.max() for v in seen) + 1) for ids in seen])
+    best, spots = counts.argmax(0), [[] for _ in seen]
+    for feature in np.argsort(-counts.max(0), kind="stable"):
+        own = spots[best[feature]]
+        if feature and counts[best[feature], feature] and len(own) < LABELS:
+            depth = distance_transform_edt(np.pad(seen[best[feature]] == feature, 1))[1:-1, 1:-1]
+            y, x = np.unravel_index(depth.argmax(), depth.shape)
+            own.append((int(feature), int(x), int(y)))
+    return spots
+
+
+def _label(pen: ImageDraw.ImageDraw, spots: list[tuple[int, int, int]], names: tuple[str, ...], corner: tuple[int, int], size: int) -> None:
+    """Names down the left and right of a tile, each with a line to its spot; those of one side in the order of their spots."""
+    left, top = corner
+    for right in (False, True):
+        side = sorted((s for s in spots if (s[1] >= size / 2) == right), key=lambda s: s[2])
+        height = 0
+        for row, (feature, x, y) in enumerate(side):
+            height = max(height + ROW, min(y, size - ROW * (len(side) - row)))
+            text = _short(names[feature - 1])
+            wide = pen.textlength(text)
+            start = left + size - 8 - wide if right else left + 8
+            spot, end = (left + x, top + y), (start - 3 if right else start + wide + 3, top + height)
+            pen.line([spot, end], fill="white", width=3)
+            pen.line([spot, end], fill="black", width=1)
+            pen.ellipse([spot[0] - 3, spot[1] - 3, spot[0] + 3, spot[1] + 3], fill="black", outline="white")
+            pen.text((start, top + height), text, fill="black", anchor="lm", stroke_width=2, stroke_fill="white")
