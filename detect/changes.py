@@ -12,7 +12,7 @@ from cad.errors import InputError
 from cad.files import read_json
 from detect.drift import spread
 
-TERMS = {"photograph": ("outline", "holes", "memory"), "render": ("map", "dimension"), "learned": ("residual",)}
+TERMS = {"render": ("map", "dimension"), "learned": ("residual",)}
 SURE = 0.01  # a p-value below which good photographs are said to look otherwise
 FACTOR = 1.5  # times what it was, up or down, from which a unit is said to have changed
 
@@ -87,18 +87,15 @@ def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 def units(data: dict[str, Any]) -> dict[str, float]:
-    """What a score of 1 is of each term: of outline, holes and memory (where there is one), in each's own measure; of the evidence on the map
+    """What a score of 1 is of each term: of outline, holes, memory and network, those that are asked, in each's own measure; of the evidence on the map
     and of a dimension; or of learned residuals, in what the generator expects."""
     way = route(data)
     if way == "learned":
         noise = data["noise"]
         return {"residual": float(np.sqrt(sum(noise["squares"]) / max(sum(noise["counts"]), 1.0))) + 1e-12}
-    values = dict(zip(TERMS[way], map(float, data["units" if way == "photograph" else "terms"]), strict=True))
-    if way == "photograph" and data["memory"] is None:
-        del values["memory"]
-    if way == "photograph" and not data["outlined"]:
-        return {"memory": values["memory"]}
-    return values
+    if way == "photograph":
+        return {name: float(unit) for name, unit in data["units"].items()}
+    return dict(zip(TERMS[way], map(float, data["terms"]), strict=True))
 
 
 def _noise(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:

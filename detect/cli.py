@@ -71,6 +71,12 @@ route_option = click.option(
     " auto: render, where renders look like the good images.",
 )
 
+terms_option = click.option(
+    "--terms",
+    metavar="NAME,...",
+    help="Photographs: ask these alone, of outline, holes, memory, compare (a network of train compare's).  [default: all that are to be had]",
+)
+
 
 @detect.command()
 @click.argument("good", type=click.Path(path_type=Path), required=False)
@@ -78,6 +84,7 @@ route_option = click.option(
     "--rendered", type=click.IntRange(1), metavar="N", help="In place of GOOD: N drawn views. No photograph is needed, and none remembered."
 )
 @route_option
+@terms_option
 @run_option
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
 @click.option("--steps", type=click.IntRange(0, 10_000), metavar="N", help="Learned forms: steps of descent at most; 0: the encoder alone.")
@@ -88,6 +95,7 @@ def calibrate(
     good: Path | None,
     rendered: int | None,
     route: str,
+    terms: str | None,
     run_folder: Path | None,
     alpha: float,
     steps: int | None,
@@ -121,9 +129,9 @@ def calibrate(
                 "--route", "found render with --rendered", wanted="--route photograph, or good photographs in place of --rendered"
             )
 
-        detector = rendered_detector(folder, rendered, alpha)
+        detector = rendered_detector(folder, rendered, alpha, terms=_terms(terms))
     else:
-        detector = calibrated_detector(folder, find_images(good), alpha, route=route, device=device, settings=settings)
+        detector = calibrated_detector(folder, find_images(good), alpha, route=route, terms=_terms(terms), device=device, settings=settings)
     calibration = detector.calibration
     path = save_calibration(detector)
     changed = changes(before, calibration.json()) if before is not None else None
@@ -292,6 +300,7 @@ def _opened(stream: Path) -> Iterator[Iterable[str]]:
 @click.option("--calibrate", "recalibrate", is_flag=True, help="First calibrate on FOLDER/calibrate/good.")
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="With --calibrate: the share of good parts that may be rejected.")
 @route_option
+@terms_option
 @click.option("--allow-leaks", "leaky", is_flag=True, help="Measure although a photograph is both learned from and tested on.")
 @device_option
 @json_option
@@ -302,6 +311,7 @@ def validate(
     recalibrate: bool,
     alpha: float,
     route: str,
+    terms: str | None,
     leaky: bool,
     device: str,
     as_json: bool,
@@ -324,7 +334,7 @@ def validate(
     if recalibrate:
         curated = open_curated(folder) if folder.is_file() or (folder / NAME).exists() else None
         good = curated.paths("calibrate", "good") if curated else find_images(folder / "calibrate" / "good")
-        detector = calibrated_detector(_run_folder(run_folder), good, alpha, route=route, device=device)
+        detector = calibrated_detector(_run_folder(run_folder), good, alpha, route=route, terms=_terms(terms), device=device)
         save_calibration(detector)
     else:
         detector = open_detector(_run_folder(run_folder), device=device)
@@ -360,6 +370,18 @@ def _run_folder(folder: Path | None) -> Path:
         folder = found[-1]
         say(f"run: {folder}")
     return folder
+
+
+def _terms(given: str | None) -> tuple[str, ...]:
+    """Raises InputError for a name that is no term's."""
+    from cad.errors import nearest
+    from detect.photo_detector import TERMS
+
+    names = tuple(TERMS) if given is None else tuple(n.strip() for n in given.split(","))
+    for name in names:
+        if name not in TERMS:
+            raise InputError("--terms", f'found "{name}"', wanted=", ".join(TERMS), step=nearest(name, TERMS))
+    return names
 
 
 def _unique(path: Path, images: tuple[Path, ...]) -> str:

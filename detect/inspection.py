@@ -68,7 +68,8 @@ class Projection:
 class Inspection:
     """One image's result: a line of inspections.jsonl. Boxes are (x0, y0, x1, y1) in the photograph's own pixels; ``milliseconds`` is
     the wall time of the images projected with it over their number (CAD form: of this one).
-    ``reason`` says why a verdict is ``unsure`` or ``not this part``, and what of the part was hidden."""
+    ``reason`` says why a verdict is ``unsure`` or ``not this part``, and what of the part was hidden; ``terms``: of a photograph, what each
+    term of its score says, in its unit."""
 
     image: str
     score: float
@@ -83,6 +84,7 @@ class Inspection:
     encoder_score: float | None
     dimensions: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    terms: dict[str, float] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

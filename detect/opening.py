@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from detect import cad_detector, inspection, photo_detector
 from detect.cad_detector import CadDetector, CadRun
 from detect.calibrate import check_alpha
 from detect.inspection import CALIBRATION, Detector, Settings
-from detect.photo_detector import PhotoDetector
+from detect.photo_detector import TERMS, PhotoDetector
 from detect.photographs import Photograph, read_all
 from synth.sampling import Recipe, draw_sample
 from train.cad_form import open_form, read_config
@@ -57,10 +58,17 @@ def _of_photographs(path: Path) -> bool:
 
 
 def calibrated_detector(
-    folder: str | Path, images: list[Path], alpha: float, *, route: str = "auto", device: str = "auto", settings: Settings | None = None
+    folder: str | Path,
+    images: list[Path],
+    alpha: float,
+    *,
+    route: str = "auto",
+    terms: Collection[str] = tuple(TERMS),
+    device: str = "auto",
+    settings: Settings | None = None,
 ) -> AnyDetector:
     """A run calibrated on good ``images``. ``route``, of a CAD form: ``render`` compares with the part as it is drawn, ``photograph`` by
-    outline, holes and a memory of the images; ``auto`` takes the first where renders look like the images. Raises InputError."""
+    those of ``terms`` that are to be had; ``auto`` takes the first where renders look like the images. Raises InputError."""
     check_alpha(alpha, len(images))
     detector = open_detector(folder, calibrated=False, device=device, settings=settings)
     if isinstance(detector, CadDetector):
@@ -68,7 +76,11 @@ def calibrated_detector(
             detector = PhotoDetector(detector.run)
     elif route != "auto":
         raise InputError("--route", f"found {route}, and the run is a learned form", wanted="a CAD form", step="train fit PART --form cad")
-    detector.calibrate(read_all(images, detector.size, detector.lens), alpha)
+    photographs = read_all(images, detector.size, detector.lens)
+    if isinstance(detector, PhotoDetector):
+        detector.calibrate(photographs, alpha, terms=terms)
+    else:
+        detector.calibrate(photographs, alpha)
     if isinstance(detector, PhotoDetector) and (doubt := another_part(detector, images)) is not None:
         say(f"warning: {doubt}")
     return detector
@@ -88,8 +100,8 @@ def another_part(detector: PhotoDetector, images: list[Path]) -> str | None:
     )
 
 
-def rendered_detector(folder: str | Path, count: int, alpha: float) -> PhotoDetector:
-    """A CAD form calibrated by outline and holes on ``count`` drawn good views, their light, surface and sensor varied before the file's background: no
+def rendered_detector(folder: str | Path, count: int, alpha: float, *, terms: Collection[str] = tuple(TERMS)) -> PhotoDetector:
+    """A CAD form calibrated, by those of ``terms`` that need no photograph, on ``count`` drawn good views, their light, surface and sensor varied before the file's background: no
     photograph at all. Raises InputError."""
     detector = open_detector(folder, calibrated=False)
     if not isinstance(detector, CadDetector):
@@ -97,7 +109,11 @@ def rendered_detector(folder: str | Path, count: int, alpha: float) -> PhotoDete
     photo, part = PhotoDetector(detector.run), detector.form.part
     recipe = Recipe(count, 0, size=photo.size, seed=VIEWS, randomise=dict.fromkeys(VARIED, "default"))
     views = [draw_sample(part, recipe, "train", "good", k).image for k in range(count)]
-    photo.calibrate([Photograph(Path(f"{k:06d}.png"), v, photo.size, photo.size) for k, v in enumerate(views)], alpha, remember=False)
+    photo.calibrate(
+        [Photograph(Path(f"{k:06d}.png"), v, photo.size, photo.size) for k, v in enumerate(views)],
+        alpha,
+        terms=[t for t in terms if t != "memory"],
+    )
     return photo
 
 

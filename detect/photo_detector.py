@@ -1,5 +1,5 @@
-"""The CAD form's detector for photographs whose finish no render has: outline and holes by descent, and what k good photographs taught of
-the part's surface in its own frame. The same doors as the other detectors' (calibrate, inspect); grey levels alone, and no overall brightness.
+"""The CAD form's detector for photographs whose finish no render has: outline and holes by descent, what k good photographs taught of the
+part's surface in its own frame, and what a network that learned from renders marks beside the nearest form. The same doors as the other detectors' (calibrate, inspect); grey levels alone, and no overall brightness.
 
 Each term of its score is in units of what TERM of good photographs stay below; the largest counts, so that none can veto another.
 """
@@ -7,8 +7,8 @@ Each term of its score is in units of what TERM of good photographs stay below; 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,16 @@ from synth.poses import rotations
 from synth.raycast import draw, truth
 from synth.scene import about, product
 from train.cad_form import luminance
+from train.compare_fit import differences, open_network
+from train.compare_network import Crop, beside
 from train.lens import Lens
 
-FORMAT = 1
+FORMAT = 2
 SIZE = 160  # px at which photographs are read: an outline wants more of them than a render's light does
 UPRIGHT = 30.0  # degrees of tilt up to which a part's frame is flat enough for a memory
 LEVEL = 0.999  # quantile of good photographs' pixels above which a region lies
-LEAST = (0.02, 0.05, 1.0)  # of each term: less than that is never the unit, however alike good photographs are
+# of each term of the score: less than that is never its unit, however alike good photographs are
+TERMS = {"outline": 0.02, "holes": 0.05, "memory": 1.0, "compare": 0.3}
 RELIABLE = 0.8  # median IoU of good photographs' outlines with the form's, below which outlines are not to be had
 ANOTHER = 0.5  # IoU of outlines below which a photograph shows no such part
 STEP = 0.02  # of the part's diagonal: a step as high tells turns apart as well as a wall does
@@ -52,13 +55,13 @@ PIECE = 0.01  # of the part's area: a smaller piece of the outline is not said t
 
 @dataclass(frozen=True, eq=False)
 class PhotoCalibration:
-    """What good photographs look like: their scores, the unit of each term (outline, holes, memory), the levels above which a pixel of
-    outline or memory belongs to a region, and the memory itself (None: of none, or where it is not installed). ``outlined``: whether
+    """What good photographs look like: their scores, the unit of each of TERMS that is asked, the levels above which a pixel of outline,
+    memory or network belongs to a region, and the memory itself (None: of none, or where it is not installed). ``outlined``: whether
     outlines were found in them at all; else the memory is of whole pictures."""
 
     conformal: Conformal
-    units: tuple[float, float, float]
-    levels: tuple[float, float]
+    units: dict[str, float]
+    levels: tuple[float, float, float]
     memory: Memory | None
     run: str
     images: list[str]
@@ -70,21 +73,22 @@ class PhotoCalibration:
         return {
             "format": FORMAT, "form": "photograph", "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores),
             "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(), "scores": [float(s) for s in self.conformal.scores],
-            "units": list(self.units), "levels": list(self.levels), "memory": self.memory and self.memory.fingerprint, "images": self.images, "outlined": self.outlined,
+            "units": self.units, "levels": list(self.levels), "memory": self.memory and self.memory.fingerprint, "images": self.images, "outlined": self.outlined,
         }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A photograph's silhouette, nearest good form (None where it shows no part), frame, and what is left over: ``terms`` of outline, holes
-    and memory; ``places`` (CELLS, CELLS) of the memory, None without one."""
+    """A photograph's silhouette, nearest good form (None where it shows no part), frame, and what is left over: ``terms`` by name;
+    ``places`` (CELLS, CELLS) of the memory and ``marks`` (S, S) of the network, None without one."""
 
     silhouette: Silhouette
     found: Outlined | None
     frame: Frame | None
-    terms: tuple[float, float, float]
-    places: np.ndarray | None
+    terms: dict[str, float]
     seconds: float
+    places: np.ndarray | None = None
+    marks: np.ndarray | None = None
 
 
 class PhotoDetector:
@@ -95,6 +99,7 @@ class PhotoDetector:
     def __init__(self, run: CadRun, *, calibration: PhotoCalibration | None = None) -> None:
         self.run, self.form, self.calibration = run, run.form, calibration
         self.search = OutlineSearch(run.form.part)
+        self.network = open_network(run.folder)
         turn = run.form.part.views.rotation
         self.flat = isinstance(turn, Turn) and max(map(abs, turn.tilt)) <= UPRIGHT
         self.spins = self.flat and float(np.ptp(turn.spin)) > 0
@@ -127,11 +132,35 @@ class PhotoDetector:
         grey = luminance(photograph.pixels) ** (1 / 2.2)  # as it looks: steps in the dark count as those in the light do
         candidates = silhouettes(grey)
         if not candidates[0].mask.any():
-            return Seen(candidates[0], None, None, (np.inf, np.inf, 0.0), None, time.perf_counter() - began)
-        seen, found = min(((c, self.search(grey, c)) for c in candidates), key=lambda pair: pair[1].loss)
-        return Seen(
-            seen, found, framed(grey, found) if self.flat else None, (found.loss, found.holes, 0.0), None, time.perf_counter() - began
-        )
+            return Seen(candidates[0], None, None, {"outline": np.inf}, time.perf_counter() - began)
+        silhouette, found = min(((c, self.search(grey, c)) for c in candidates), key=lambda pair: pair[1].loss)
+        terms, marks = {"outline": found.loss, "holes": found.holes}, None
+        if self.network is not None:
+            marks, terms["compare"] = self.marked(grey, found)
+        frame = framed(grey, found) if self.flat else None
+        return Seen(silhouette, found, frame, terms, time.perf_counter() - began, marks=marks)
+
+    def marked(self, grey: np.ndarray, found: Outlined) -> tuple[np.ndarray, float]:
+        """(S, S) float32 what the network marks beside the nearest form, and its score; 0 is where it is sure that nothing differs."""
+        seen, crop = self.beside(grey, found, self.network.side)
+        logits, scores = differences(self.network, seen[None])
+        marks = np.zeros(grey.shape, np.float32)
+        j, i = (np.clip(np.rint(v).astype(int), 0, len(grey) - 1) for v in (crop.rows, crop.columns))
+        np.maximum.at(marks, (j, i), np.logaddexp(0, logits[0]))
+        return marks, float(np.logaddexp(0, scores[0]))
+
+    def beside(self, grey: np.ndarray, found: Outlined, side: int) -> tuple[np.ndarray, Crop]:
+        """What a compare network is shown: see :func:`train.compare_network.beside`."""
+        return beside(grey, truth(self.search.item, found.scene, len(grey)), self.search.diagonal / 2, side)
+
+    def beside_all(self, photographs: Sequence[Photograph], side: int) -> list[np.ndarray | None]:
+        """The same of photographs that are fitted first; None of those that show no part."""
+
+        def one(photograph: Photograph) -> np.ndarray | None:
+            found = self.fitted(photograph).found
+            return None if found is None else self.beside(luminance(photograph.pixels) ** (1 / 2.2), found, side)[0]
+
+        return self._each(one, photographs)
 
     def whole(self, photograph: Photograph) -> Seen:
         """A photograph whose outline is not to be had: the part is where the picture is."""
@@ -142,7 +171,7 @@ class PhotoDetector:
         none = np.zeros(grey.shape, np.float32)
         found = Outlined(scene, 0.0, 0.0, truth(self.search.item, scene, SIZE).feature, none, 1.0, 0)
         seen = Silhouette(np.ones(grey.shape, bool), none)
-        return Seen(seen, found, unframed(grey), (0.0, 0.0, 0.0), None, time.perf_counter() - began)
+        return Seen(seen, found, unframed(grey), {}, time.perf_counter() - began)
 
     def remembered(self, seen: Seen, memory: Memory | None, leave: int | None = None) -> Seen:
         """With what the memory says of it."""
@@ -150,17 +179,18 @@ class PhotoDetector:
             return seen
         began = time.perf_counter()
         places, worst, frame = memory.compared(seen.frame, leave)
-        return Seen(seen.silhouette, seen.found, frame, (*seen.terms[:2], worst), places, seen.seconds + time.perf_counter() - began)
+        seconds = seen.seconds + time.perf_counter() - began
+        return replace(seen, frame=frame, terms={**seen.terms, "memory": worst}, places=places, seconds=seconds)
 
-    def calibrate(self, photographs: Sequence[Photograph], alpha: float, *, remember: bool = True) -> PhotoCalibration:
-        """From good photographs alone; ``remember`` what the part's surface looks like in them. Raises InputError where they are too few for
-        ``alpha``, or show no part."""
+    def calibrate(self, photographs: Sequence[Photograph], alpha: float, *, terms: Collection[str] = tuple(TERMS)) -> PhotoCalibration:
+        """From good photographs alone, by those of ``terms`` that are to be had. Raises InputError where they are too few for ``alpha``, or
+        show no part."""
         check_alpha(alpha, len(photographs))
         with progress(2 * len(photographs), "calibrating", "images") as advance:
             fits = [s for part in chunks(photographs) for s in self._each(self.fitted, part, advance)]
             agreed = np.array([0.0 if s.found is None else s.found.iou for s in fits])
             outlined = float(np.median(agreed)) >= RELIABLE
-            learnable = remember and self.flat and filters.available() and len(photographs) > 1
+            learnable = "memory" in terms and self.flat and filters.available() and len(photographs) > 1
             if not outlined and not learnable:
                 worst = photographs[int(np.argmin(agreed))].path
                 raise InputError(worst, "no outline of the part is found in it, nor in most others", wanted="photographs before a plain background", step="install the extra features for a memory of whole pictures" if self.flat else "")  # fmt: skip
@@ -174,13 +204,18 @@ class PhotoDetector:
             memory = Memory.of([s.frame for s in fits], self.spins, self.period) if learnable else None
             own = [self.remembered(s, memory, k) for k, s in enumerate(fits)]
             advance(len(photographs))
-        terms = np.array([s.terms for s in own])
-        units = tuple(float(max(np.quantile(terms[:, k], TERM), LEAST[k])) for k in range(3))
+        asked = [n for n in TERMS if n in terms and n in own[0].terms]
+        if not asked:
+            raise InputError(
+                "--terms", f"found {', '.join(terms)}", wanted="one that these photographs and this run have", step=self._missing()
+            )
+        units = {n: float(max(np.quantile([s.terms[n] for s in own], TERM), TERMS[n])) for n in asked}
         levels = (
             float(np.quantile([np.abs(s.found.excess) for s in own], LEVEL)) + 1e-3,
             max(float(np.quantile([s.places for s in own], LEVEL)), 1.0) if memory is not None else 1.0,
+            max(float(np.quantile([s.marks for s in own], LEVEL)), 1.0) if "compare" in asked else 1.0,
         )
-        conformal = Conformal(np.sort((terms / units).max(1)), alpha)
+        conformal = Conformal(np.sort([in_units(s.terms, units) for s in own]), alpha)
         self.calibration = PhotoCalibration(
             conformal, units, levels, memory, run_id(self.run), [p.path.name for p in photographs], outlined
         )
@@ -210,9 +245,13 @@ class PhotoDetector:
         out = np.zeros((SIZE, SIZE), np.float32)
         if seen.found is None:
             return out
-        out[:] = ndimage.gaussian_filter(np.abs(seen.found.excess), 0.7) / self.calibration.levels[0]
+        levels, asked = self.calibration.levels, self.calibration.units
+        if "outline" in asked:
+            out[:] = ndimage.gaussian_filter(np.abs(seen.found.excess), 0.7) / levels[0]
+        if "compare" in asked:
+            np.maximum(out, ndimage.gaussian_filter(seen.marks, 0.7) / levels[2], out=out)
         if seen.places is not None:
-            fine = np.kron(seen.places, np.ones((SIDE // CELLS,) * 2)) / self.calibration.levels[1]
+            fine = np.kron(seen.places, np.ones((SIDE // CELLS,) * 2)) / levels[1]
             j, i = (np.clip(np.rint(v).astype(int), 0, SIZE - 1) for v in (seen.frame.rows, seen.frame.columns))
             np.maximum.at(out, (j, i), ndimage.gaussian_filter(fine, SIDE // CELLS / 2).astype(np.float32))
         return out
@@ -223,7 +262,7 @@ class PhotoDetector:
         if seen.found is None:
             score = 10 * conformal.threshold
             return self._inspection(photograph, score, "not this part", [], {}, 0, seen.seconds, seen.silhouette.reason)
-        score = float((np.array(seen.terms) / self.calibration.units).max())
+        score = in_units(seen.terms, self.calibration.units)
         verdict, reason, places = conformal.verdict(score), None, []
         if seen.found.iou < ANOTHER:
             verdict, reason = "not this part", f"no pose of the part has such an outline: {100 * seen.found.iou:.0f} % of it agrees"
@@ -235,7 +274,7 @@ class PhotoDetector:
             places = [
                 region_record(r, anomaly, by_votes(r, anomaly, seen.found.ids, names), photograph) for r in regions(anomaly, level)[:8]
             ]
-            if seen.terms[0] > self.calibration.units[0] and (told := self.finding(seen)) is not None:
+            if seen.terms.get("outline", 0.0) > self.calibration.units.get("outline", np.inf) and (told := self.finding(seen)) is not None:
                 words, piece = told
                 apart = "" if piece is None or seen.found.iou > WELL else f"; its outline agrees with the nearest pose's by {100 * seen.found.iou:.0f} %"  # fmt: skip
                 reason = reason or words + apart
@@ -244,7 +283,7 @@ class PhotoDetector:
                     name = by_votes(piece, anomaly, seen.found.ids, names, among=added)
                     places.insert(0, region_record(piece, anomaly, name, photograph))
         seconds = seen.seconds + time.perf_counter() - began
-        return self._inspection(photograph, score, verdict, places, self._pose(seen.found), seen.found.steps, seconds, reason)
+        return self._inspection(photograph, score, verdict, places, self._pose(seen.found), seen.found.steps, seconds, reason, seen.terms)
 
     def finding(self, seen: Seen) -> tuple[str, np.ndarray | None] | None:
         """What is wrong with the outline, in words: a stretch of the whole, with the dimensions that are off by it; else a piece that is
@@ -284,13 +323,27 @@ class PhotoDetector:
         return (own != other).sum() > 0.02 * own.sum()
 
     def _inspection(
-        self, photograph: Photograph, score: float, verdict: str, places: list, pose: dict, steps: int, seconds: float, reason: str | None
+        self,
+        photograph: Photograph,
+        score: float,
+        verdict: str,
+        places: list,
+        pose: dict,
+        steps: int,
+        seconds: float,
+        reason: str | None,
+        terms: dict[str, float] | None = None,
     ) -> Inspection:
         conformal = self.calibration.conformal
+        told = {n: round(v / self.calibration.units[n], 4) for n, v in (terms or {}).items() if n in self.calibration.units}
         return Inspection(
             str(photograph.path), score, conformal.p_value(score), conformal.threshold, verdict, places, pose, steps, round(1e3 * seconds, 3), self.name,
-            None, {}, reason,
+            None, {}, reason, told,
         )  # fmt: skip
+
+    def _missing(self) -> str:
+        """How terms that are not to be had are brought."""
+        return f"train compare {self.run.folder} brings compare, the extra features brings memory"
 
     def _pose(self, found: Outlined) -> dict[str, Any]:
         scene = found.scene
@@ -306,6 +359,11 @@ class PhotoDetector:
         if seen.found is None:
             return np.zeros((SIZE, SIZE), np.float32)
         return draw(self.search.item, seen.found.scene, SIZE)[..., 0].astype(np.float32) / 255
+
+
+def in_units(terms: dict[str, float], units: dict[str, float]) -> float:
+    """The largest of the terms that are asked, each in its unit: none can veto another."""
+    return max(terms[n] / unit for n, unit in units.items())
 
 
 def memory_file(path: Path) -> Path:
@@ -329,7 +387,7 @@ def load_calibration(run: CadRun, path: Path) -> PhotoCalibration:
         if memory is not None and memory.fingerprint != data["memory"]:
             raise ValueError("its memory is another's")
         return PhotoCalibration(
-            Conformal(np.asarray(data["scores"], float), data["alpha"]), tuple(map(float, data["units"])), tuple(map(float, data["levels"])), memory,
+            Conformal(np.asarray(data["scores"], float), data["alpha"]), {n: float(data["units"][n]) for n in data["units"]}, tuple(map(float, data["levels"])), memory,
             data["run"], data["images"], bool(data["outlined"]),
         )  # fmt: skip
 

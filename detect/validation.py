@@ -177,6 +177,7 @@ def metrics(result: Validation) -> dict[str, Any]:
         "classes": {label: class_figures(good, [c for c in bad if c.label == label]) for label in result.labels},
         "overall": class_figures(good, bad),
         "detection_limits": {label: detection_limit(*pair) for label in result.labels if (pair := sizes_found(result, label)) is not None},
+        "terms": term_figures(result),
         "hidden": result.hidden,
         "milliseconds": {k: {"median": _quantile(v, 0.5), "p95": _quantile(v, 0.95)} for k, v in times.items()},
         "repeatability": repeatability(result.cases),
@@ -215,6 +216,17 @@ def verdict_figures(cases: list[Case]) -> dict[str, Any]:
         "rejected_high": high,
         "verdicts": {v: sum(c.inspection.verdict == v for c in cases) for v in VERDICTS},
     }
+
+
+def term_figures(result: Validation) -> dict[str, dict[str, float | None]]:
+    """{term: {class: AUROC by it alone}} where a score has terms: what each is worth on this set. Images that show no part count in none."""
+    told = [c for c in result.cases if c.inspection.terms]
+    names = dict.fromkeys(n for c in told for n in c.inspection.terms)
+
+    def of(name: str, label: str) -> np.ndarray:
+        return np.array([c.inspection.terms[name] for c in told if c.label == label], float)
+
+    return {n: {label: auroc(of(n, "good"), of(n, label)) for label in result.labels} for n in names}
 
 
 def class_figures(good: list[Case], bad: list[Case]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""formspect run, formspect doctor."""
+"""formspect run, formspect ablate, formspect doctor."""
 
 from __future__ import annotations
 
@@ -96,6 +96,55 @@ def run_all(
         facts, as_json, f"report: {facts['report']}  ({facts['total_seconds']:.0f} s of work, {len(facts['skipped'])} stages up to date)"
     )
     say(f"next: detect inspect IMAGE... --run {output or OUT / loaded.name}/run")
+
+
+@formspect.command()
+@click.argument("part")
+@click.option(
+    "--real",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Photographs: test/good and test/<class>, or a curated set.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where everything goes.  [default: out/<part>/ablation]"
+)
+@click.option("--full", is_flag=True, help="Three seeds, all photographs, finer pictures: hours in place of half an hour.")
+@click.option("--class", "names", multiple=True, metavar="NAME", help="Only this class, and as many as are named.  [default: all]")
+@click.option("--apart", multiple=True, metavar="CLASS", help="A class of photographs that is no defect of shape: its figures stand apart.")
+@click.option("--pairs", type=click.IntRange(8), metavar="N", help="Rendered pairs that each variant draws.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Of each variant's training.")
+@click.option("--most", type=click.IntRange(2), metavar="N", help="Photographs of a class that are looked at.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
+@json_option
+def ablate(
+    part: str,
+    real: Path,
+    output: Path | None,
+    full: bool,
+    names: tuple[str, ...],
+    apart: tuple[str, ...],
+    pairs: int | None,
+    steps: int | None,
+    most: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """What each class of synthesis is worth on real photographs of PART: trained without it, and with it alone.
+
+    Example: formspect ablate cad/parts/hex_nut.yaml --real photos
+    """
+    from dataclasses import replace
+
+    from pipelines.ablate import FULL, NAMES, QUICK, rows_of
+    from pipelines.ablate import ablate as measure
+
+    loaded = load(part)
+    folder = output or OUT / loaded.name / "ablation"
+    given = {k: v for k, v in (("pairs", pairs), ("steps", steps), ("most", most)) if v is not None}
+    figures = measure(loaded, real, folder, replace(FULL if full else QUICK, **given), names=names or NAMES, apart=apart, device=device)
+    result(figures, as_json, "\n".join([*rows_of(figures), "", *figures["advice"], f"report: {folder / 'report.html'}"]))
 
 
 @formspect.command()

@@ -125,6 +125,53 @@ def fit(
     say(f"next: detect calibrate {folder}/test/good --run {run_folder}")
 
 
+@train.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--pairs", type=click.IntRange(16), default=4000, metavar="N", help="Rendered pairs to learn from.")
+@click.option("--steps", type=click.IntRange(1), default=1500, metavar="N", help="Of training.")
+@click.option("--side", type=click.IntRange(32, 256), default=96, metavar="PX", help="Of what it sees, a multiple of 8.")
+@click.option(
+    "--randomise",
+    metavar="LEVEL|CLASS=LEVEL,...|FILE",
+    help="What varies in the pairs, as in synth render.  [default: light, surface, background and sensor]",
+)
+@click.option("--finish", type=click.FloatRange(0, 1), default=0.7, metavar="SHARE", help="Of pairs that get greys which no renderer has.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
+@seed_option
+@json_option
+def compare(
+    run_folder: Path, pairs: int, steps: int, side: int, randomise: str | None, finish: float, device: str, seed: int, as_json: bool
+) -> None:
+    """Gives the CAD form RUN a compare network: it learns from rendered pairs with injected defects to mark what differs from the nearest form.
+
+    Example: train compare runs/hex_nut
+    """
+    from dataclasses import replace
+
+    from synth.randomise import blocks_json, parse_blocks
+    from train.cad_form import open_form, read_config
+    from train.compare_fit import Plan, fit_compare, held_out, save_network
+
+    config = read_config(run_folder)
+    if config is None:
+        raise InputError(run_folder, "holds no CAD form", wanted="a run of a CAD form", step="train fit PART --form cad")
+    if side % 8:
+        raise InputError("--side", f"found {side}", wanted="a multiple of 8")
+    part = open_form(run_folder, config).part
+    plan = Plan(side=side, pairs=pairs, steps=steps, finish=finish, seed=seed)
+    plan = plan if randomise is None else replace(plan, randomise=blocks_json(parse_blocks(randomise)))
+    network, facts = fit_compare(part, plan, device=device)
+    facts |= held_out(network, part, plan)
+    save_network(network, run_folder, plan, facts)
+    verdict = "it will be asked" if facts["asked"] else "it is no better: it is left out"
+    result(
+        {"run": str(run_folder), **facts},
+        as_json,
+        f"{run_folder}: AUROC of held-out pairs {facts['auroc']:.3f}, of the plain residual {facts['residual_auroc']:.3f}: {verdict}; {facts['seconds']:.0f} s",
+    )
+    say(f"next: detect calibrate GOOD --run {run_folder}")
+
+
 @train.command(name="list")
 @json_option
 def list_models(as_json: bool) -> None:
