@@ -151,10 +151,8 @@ class Placed(NamedTuple):
         if self.repeat is None:
             return solid.translate(self.at)
         count, axis, reach, step = self.repeat
-        _countable(solid, count)
         if step is not None:
-            placed = solid.translate(self.at)
-            return _united([placed.translate([k * s for s in step]) for k in range(count)], clock)
+            return _united(_in_a_row(solid.translate(self.at), step, count), clock)
         if reach is None:
             return _united(_around(solid.translate(self.at), np.asarray(axis), count), clock)
         outward = np.cross(AXES["y"] if abs(axis[1]) < 0.9 else AXES["z"], axis)  # +x for an upright axis
@@ -258,8 +256,14 @@ def _countable(solid: Manifold, count: int) -> None:
         raise InputError("repeat.count", f"{count} copies have {count * solid.num_tri()} triangles", wanted=f"at most {MAX_TRIANGLES}")
 
 
+def _in_a_row(solid: Manifold, step: tuple[float, ...], count: int) -> list[Manifold]:
+    _countable(solid, count)
+    return [solid.translate([k * s for s in step]) for k in range(count)]
+
+
 def _around(solid: Manifold, axis: np.ndarray, count: int) -> list[Manifold]:
     """``count`` copies of ``solid`` turned evenly about ``axis`` through the origin."""
+    _countable(solid, count)
     copies = []
     for angle in 2 * np.pi * np.arange(count) / count:
         cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])

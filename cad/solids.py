@@ -177,7 +177,8 @@ def gear(
 
 def thread(diameter: Number, pitch: Number, height: Number, chamfer: Edges = (), fillet: Edges = (), *, chord: float) -> Manifold:
     """A right-hand metric thread of ISO 68-1's basic profile, a helix with a core: crests pitch / 8 wide at R = ``diameter`` / 2, roots pitch / 4
-    wide at r = R - 5/8 sqrt(3)/2 pitch. Volume pi h (R^2 / 8 + r^2 / 4 + 5/8 (R^2 + R r + r^2) / 3): the mean of the squared radius over a pitch.
+    wide at r = R - 5/8 sqrt(3)/2 pitch, the middle of a crest at +x, z = 0. Volume pi h (R^2 / 8 + r^2 / 4 + 5/8 (R^2 + R r + r^2) / 3): the
+    mean of the squared radius over a pitch.
     """
     positive(diameter=diameter, pitch=pitch, height=height)
     if pitch > 0.45 * diameter:
@@ -214,7 +215,7 @@ def vane(inner: Number, radius: Number, angle: Number, thickness: Number, height
         raise InputError("angle", f"found {angle:g}", wanted="5 to 90 degrees, or as much the other way round")
     slope = math.tan(math.radians(angle))
     total = math.log(radius / inner) / slope
-    count = max(8, math.ceil(abs(total) * segments(radius, chord) / (2 * math.pi)))
+    count = max(2, math.ceil(abs(total) * segments(radius, chord) / (2 * math.pi)))
     turn = np.linspace(0, total, count + 1)
     r = inner * np.exp(turn * slope)
     outline = band(np.column_stack([r * np.cos(turn), r * np.sin(turn)]), thickness)
@@ -298,10 +299,10 @@ def _meshed(vertices: np.ndarray, faces: np.ndarray) -> Manifold:
 
 def _helix(radius: float, pitch: float, height: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and faces of a thread that reaches beyond 0 and ``height``: a ribbon of four edges, ``steps`` points a turn, closed by two fans."""
-    root, count = radius - 5 / 8 * math.sqrt(3) / 2 * pitch, steps * math.ceil(height / pitch + 2.5)
+    root, count = radius - 5 / 8 * math.sqrt(3) / 2 * pitch, steps * math.ceil(height / pitch + 3.5)
     rise = pitch * np.array([-1, 1, 6, 10]) / 16  # crest, crest, root, root; the next crest begins at 15 / 16
     step = np.arange(count + 1)
-    angle, z = 2 * math.pi * step / steps, pitch * (step / steps - 1.25)
+    angle, z = 2 * math.pi * step / steps, pitch * (step / steps - 2)
     points = np.stack([r * np.column_stack([np.cos(angle), np.sin(angle)]) for r in (radius, radius, root, root)], 1)
     vertices = np.concatenate([points, (z[:, None] + rise)[..., None]], 2).reshape(-1, 3)
     at = lambda j, k: 4 * j + k  # noqa: E731
