@@ -191,9 +191,12 @@ def build(
         clock.check(key)
         solid = placed.solid(chord, key, clock)
         solid = solid.translate(list(move)) if move else solid
-        whole, original = _joined(feature, key, whole, solid - trim[1] if trim is not None and feature.name == trim[0] else solid)
+        before = whole
+        whole, original = _joined(feature, key, before, solid - trim[1] if trim is not None and feature.name == trim[0] else solid)
         feature_of = {**feature_of, original: names.index(feature.name) + 1}
-        if trim is None:
+        if without is None and trim is None:
+            _changed(feature, key, before, whole)  # of what a defect took away, nothing is left to cut from
+        if trim is None and (without is None or _differs(before, whole)):
             _remember(done, (whole, feature_of))
     if whole is None:
         raise InputError("features", "nothing is left to build", wanted="at least one add")
@@ -223,27 +226,29 @@ def _joined(feature: Feature, key: str, whole: Manifold | None, solid: Manifold)
         )
     if whole is None and feature.operation != "add":
         raise InputError(key, f"feature {feature.name} would {feature.operation} before anything was added", wanted="an add first")
-    before = 0.0 if whole is None else whole.volume()
     joined = (
         solid
         if whole is None
         else {"add": Manifold.__add__, "cut": Manifold.__sub__, "keep": Manifold.__xor__}[feature.operation](whole, solid)
     )
-    _judge(feature, key, before, joined)
-    if joined.num_tri() > MAX_TRIANGLES:
-        raise InputError(key, f"with feature {feature.name} the part has {joined.num_tri()} triangles", wanted=f"at most {MAX_TRIANGLES}")
-    return joined, solid.original_id()
-
-
-def _judge(feature: Feature, key: str, before: float, whole: Manifold) -> None:
-    after = whole.volume()
-    if whole.is_empty() or after <= 1e-9:
+    if joined.is_empty() or joined.volume() <= 1e-9:
         raise InputError(
             key,
             f"feature {feature.name} ({feature.operation} {feature.solid}) leaves an empty part",
             wanted="a solid with volume above 0 mm3",
         )
-    if abs(after - before) <= 1e-9 * max(before, after):
+    if joined.num_tri() > MAX_TRIANGLES:
+        raise InputError(key, f"with feature {feature.name} the part has {joined.num_tri()} triangles", wanted=f"at most {MAX_TRIANGLES}")
+    return joined, solid.original_id()
+
+
+def _differs(before: Manifold | None, whole: Manifold) -> bool:
+    old, new = 0.0 if before is None else before.volume(), whole.volume()
+    return abs(new - old) > 1e-9 * max(old, new)
+
+
+def _changed(feature: Feature, key: str, before: Manifold | None, whole: Manifold) -> None:
+    if not _differs(before, whole):
         raise InputError(
             key,
             f"feature {feature.name} ({feature.operation} {feature.solid}) changes nothing: its volume cancels out",

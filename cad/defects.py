@@ -240,8 +240,11 @@ def short_shot(part: Part, dimensions: Mapping[str, float], spec: ShortShot, rng
     depth, drawn = _draw(rng, spec.depth, severity), rng.normal(size=3)
     direction = np.asarray(drawn if spec.direction is None else spec.direction, float)
     direction /= np.linalg.norm(direction)
+    operations = {f.operation for f in part.features if f.name == spec.on}
+    if operations and "add" not in operations:
+        raise InputError("defects", f"feature {spec.on} is a hole or a trim: no melt fills it", wanted="a feature that is added")
     mesh = part.mesh(dimensions)
-    gate = mesh.bounds.mean(0) - mesh.diagonal * direction  # the front is a sphere about it
+    gate = mesh.bounds.mean(0) - 5 * mesh.diagonal * direction  # the front is a sphere about it, all but flat
     rows = np.flatnonzero(_on(mesh, spec.on))
     own = mesh.triangles[rows] - gate
     reach = np.linalg.norm(own, axis=2)

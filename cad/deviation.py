@@ -13,10 +13,11 @@ def deviation(mesh: Mesh, good: Mesh) -> float:
     return max(_furthest(_own(mesh, good), good.triangles), _furthest(_own(good, mesh), mesh.triangles))
 
 
-def distance(point: np.ndarray, triangles: np.ndarray) -> float:
-    """mm from ``point`` (3,) to the nearest point of any of the triangles (m, 3, 3)."""
-    gap = np.maximum(np.maximum(triangles.min(1) - point, point - triangles.max(1)), 0)
-    at_least = np.einsum("ij,ij->i", gap, gap)  # to each one's box
+def distance(point: np.ndarray, triangles: np.ndarray, boxes: tuple[np.ndarray, np.ndarray] | None = None) -> float:
+    """mm from ``point`` (3,) to the nearest point of any of the triangles (m, 3, 3); ``boxes``: their lowest and highest corners, where known."""
+    low, high = boxes or (triangles.min(1), triangles.max(1))
+    gap = np.maximum(np.maximum(low - point, point - high), 0)
+    at_least = np.einsum("ij,ij->i", gap, gap)
     first = _to_triangles(point, triangles[[np.argmin(at_least)]]).min()
     return float(_to_triangles(point, triangles[at_least <= first**2 * (1 + 1e-9)]).min(initial=first))
 
@@ -24,9 +25,10 @@ def distance(point: np.ndarray, triangles: np.ndarray) -> float:
 def _furthest(points: np.ndarray, triangles: np.ndarray) -> float:
     """The largest of the points' distances. A neighbour is at most its own distance further off: most are never asked."""
     best, at_most = 0.0, np.full(len(points), np.inf)
+    boxes = triangles.min(1), triangles.max(1)
     while len(points) and at_most.max() > best * (1 + 1e-6) + 1e-9:
         i = np.argmax(at_most)
-        found = distance(points[i], triangles)
+        found = distance(points[i], triangles, boxes)
         best, at_most = max(best, found), np.minimum(at_most, found + np.linalg.norm(points - points[i], axis=1))
     return best
 

@@ -68,7 +68,7 @@ def fit(text: str, key: str) -> tuple[float, float, float] | None:
         raise InputError(
             key, f'found the fit "{text}"', wanted=f"one of {', '.join(LETTERS)} for shafts, of {', '.join(LETTERS).upper()} for holes"
         )
-    if grade - 1 not in GRADES:
+    if not 5 <= grade <= 13:
         raise InputError(key, f'found the fit "{text}"', wanted="a grade from 5 to 13")
     if not (1 if letter.lower() in "ab" else 0) < size <= LARGEST_FIT:
         raise InputError(

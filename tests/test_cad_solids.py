@@ -452,7 +452,7 @@ def test_a_plane_that_is_none_is_named() -> None:
 
 def test_a_repeat_of_too_many_triangles_is_refused() -> None:
     with pytest.raises(cad.InputError, match=r"features\.0\.repeat\.count: 720 copies have \d+ triangles; wanted at most 400000"):
-        made("add: sphere, radius: 9, repeat: {count: 720, radius: 900}")
+        made("add: sphere, radius: 90, repeat: {count: 720, radius: 9000}")
 
 
 def test_a_build_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
