@@ -427,7 +427,7 @@ def test_holes_in_a_missing_feature_are_missing_with_it() -> None:
     part = cad.parse(text + "defects: {gone: {kind: missing, on: ear}}")
     mesh, _ = made(part, "gone")
     assert mesh.volume == pytest.approx(729, rel=1e-12)
-    with pytest.raises(cad.InputError, match="feature hole .* changes nothing"):  # as a part of its own it is still a mistake
+    with pytest.raises(cad.InputError, match=r"feature hole .* changes nothing"):  # as a part of its own it is still a mistake
         cad.parse(text.replace("{name: ear, add: box, size: [9, 4, 2], at: [8, 0, 0]}, ", ""))
 
 
