@@ -209,6 +209,11 @@ _BUILT: OrderedDict[tuple, tuple[Manifold, dict[int, int]]] = OrderedDict()  # s
 atexit.register(_BUILT.clear)  # manifold3d complains of what is still alive when the interpreter goes
 
 
+def forget() -> None:
+    """Lets go of the steps built so far: the next build starts from nothing."""
+    _BUILT.clear()
+
+
 def _remember(done: tuple, built: tuple[Manifold, dict[int, int]]) -> None:
     _BUILT[done] = built
     while len(_BUILT) > 64:
