@@ -11,6 +11,7 @@ import numpy as np
 from cad.errors import InputError
 
 SHARP = 30.0  # degrees: an outline that turns by less goes round a curve, and has no corner there
+BACK = 170.0  # degrees: one that turns by more comes back on itself
 
 
 class Break(NamedTuple):
@@ -38,6 +39,11 @@ def turns(outline: np.ndarray) -> np.ndarray:
 def corners(outline: np.ndarray) -> np.ndarray:
     """Indices of the points where the outline has a corner."""
     return np.flatnonzero(abs(turns(outline)) > math.radians(SHARP))
+
+
+def turns_back(outline: np.ndarray) -> bool:
+    """Whether the outline (n, 2) has a spike, or a point twice."""
+    return bool((abs(turns(outline)) > math.radians(BACK)).any() or (np.linalg.norm(np.roll(outline, -1, 0) - outline, axis=1) < 1e-9).any())
 
 
 def broken(outline: np.ndarray, breaks: Mapping[int, Break], chord: float) -> np.ndarray:

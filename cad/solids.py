@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from manifold3d import CrossSection, Manifold, Mesh64, triangulate
 
-from cad.edges import Break, band, broken, corners, lofted, rings, rounded_path
+from cad.edges import BACK, Break, band, broken, corners, lofted, rings, rounded_path, turns, turns_back
 from cad.errors import InputError, nearest
 
 Number = float
@@ -199,7 +199,9 @@ def strip(path: Points, thickness: Number, height: Number, bend: Number = 0.0, *
     line = np.asarray(path, float)
     if (np.linalg.norm(np.diff(line, axis=0), axis=1) < 1e-6).any():
         raise InputError("path", "two points that follow each other are one", wanted="points apart")
-    if bend and bend < thickness / 2:
+    if (abs(turns(line)[1:-1]) > math.radians(BACK)).any():
+        raise InputError("path", "it turns back on itself", wanted=f"turns of at most {BACK:g} degrees")
+    if bend < 0 or (bend and bend < thickness / 2):
         raise InputError("bend", f"found {bend:g}", wanted=f"0, or at least half the thickness, {thickness / 2:g}")
     outline = band(rounded_path(line, bend, chord, "bend") if bend else line, thickness)
     return Manifold.extrude(_section(outline, "path"), height)
@@ -249,6 +251,8 @@ def _circle(radius: float, chord: float) -> list[tuple[float, float]]:
 
 def _turned(profile: Points, radius: float, chord: float, breaks: dict[str, Break] | None = None) -> Manifold:
     outline = np.asarray(profile, float)
+    if breaks and turns_back(outline):
+        raise InputError(next(iter(breaks.values())).place, "the profile has a spike or a point twice", wanted="a profile with plain corners")
     if breaks:
         outline = broken(outline, {_rim(outline, name, b): b for name, b in breaks.items()}, chord)
     return Manifold.revolve(CrossSection([outline]), segments(radius, chord))
@@ -283,6 +287,8 @@ def _breaks(solid: str, chamfer: Edges, fillet: Edges) -> dict[str, Break]:
 
 def _upright(outline: np.ndarray, height: float, breaks: dict[str, Break], chord: float) -> Manifold:
     """The counter-clockwise outline (n, 2) extruded, its upright edges and rims broken."""
+    if turns_back(outline):
+        raise InputError(next(iter(breaks.values())).place, "the outline has a spike or a point twice", wanted="an outline with plain corners")
     if "upright" in breaks:
         outline = broken(outline, dict.fromkeys(map(int, corners(outline)), breaks["upright"]), chord)
     layers = rings(outline, height, breaks, chord)
