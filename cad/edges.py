@@ -12,6 +12,7 @@ from cad.errors import InputError
 
 SHARP = 30.0  # degrees: an outline that turns by less goes round a curve, and has no corner there
 BACK = 170.0  # degrees: one that turns by more comes back on itself
+MOST = 200_000  # points of one body's outline over all of its rings
 
 
 class Break(NamedTuple):
@@ -22,11 +23,9 @@ class Break(NamedTuple):
     place: str
 
     def arc(self, angle: float, chord: float) -> np.ndarray:
-        """Angles in radians of the facets of a fillet that turns by ``angle``; the two ends alone for a chamfer."""
-        if self.kind == "chamfer":
-            return np.array([0.0, angle])
-        step = 2 * math.acos(max(0.0, 1 - chord / self.size)) if chord < self.size else math.pi / 2
-        return np.linspace(0, angle, max(2, math.ceil(angle / step) + 1))
+        """Angles in radians of the facets of a fillet that turns by ``angle``: as fine as a circle's, at most 128 a quarter."""
+        step = 2 * math.acos(1 - chord / self.size) if chord < self.size else math.pi / 2
+        return np.linspace(0, angle, max(2, math.ceil(angle / max(step, math.pi / 256)) + 1))
 
 
 def turns(outline: np.ndarray) -> np.ndarray:
@@ -43,7 +42,9 @@ def corners(outline: np.ndarray) -> np.ndarray:
 
 def turns_back(outline: np.ndarray) -> bool:
     """Whether the outline (n, 2) has a spike, or a point twice."""
-    return bool((abs(turns(outline)) > math.radians(BACK)).any() or (np.linalg.norm(np.roll(outline, -1, 0) - outline, axis=1) < 1e-9).any())
+    return bool(
+        (abs(turns(outline)) > math.radians(BACK)).any() or (np.linalg.norm(np.roll(outline, -1, 0) - outline, axis=1) < 1e-9).any()
+    )
 
 
 def broken(outline: np.ndarray, breaks: Mapping[int, Break], chord: float) -> np.ndarray:
@@ -114,6 +115,8 @@ def rings(outline: np.ndarray, height: float, breaks: Mapping[str, Break], chord
     worst = max(own, key=lambda b: b.size, default=None)
     if sum(b.size for b in own) > height * (1 + 1e-9):
         raise InputError(worst.place, f"found {worst.size:g} on a height of {height:g}", wanted="less than the height for both rims")
+    if len(outline) * len(steps) > MOST:
+        raise InputError(worst.place, f"{len(outline)} points of the outline with {len(steps)} rings", wanted=f"at most {MOST} in all")
     try:
         return [np.column_stack([inset(outline, i), np.full(len(outline), z)]) for i, z in steps]
     except ValueError:

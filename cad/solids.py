@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from manifold3d import CrossSection, Manifold, Mesh64, triangulate
 
-from cad.edges import BACK, Break, band, broken, corners, lofted, rings, rounded_path, turns, turns_back
+from cad.edges import BACK, MOST, Break, band, broken, corners, lofted, rings, rounded_path, turns, turns_back
 from cad.errors import InputError, nearest
 
 Number = float
@@ -26,7 +26,7 @@ EDGES = {  # the loops of edges that chamfer and fillet may name
     "gear": ("top", "bottom"), "thread": ("top", "bottom"),
     "cylinder": ("top", "bottom"), "cone": ("top", "bottom"), "tube": ROUND, "revolve": ROUND,
 }  # fmt: skip
-MAX_TURNS = 400  # of a thread
+MAX_TURNS = 200  # of a thread
 
 
 def segments(radius: float, chord: float) -> int:
@@ -157,8 +157,11 @@ def revolve(profile: Points, chamfer: Edges = (), fillet: Edges = (), *, chord: 
     """``profile`` [[r, z], ...], r at least 0, turned about z: volume 2 pi x area x centroid's r (Pappus)."""
     if any(point[0] < 0 for point in profile):
         raise InputError("profile", "found a negative radius", wanted="r of at least 0 mm in each [r, z]")
-    section, radius, breaks = _section(profile, "profile"), max(p[0] for p in profile), _breaks("revolve", chamfer, fillet)
-    return _turned(_ccw(profile), radius, chord, breaks) if breaks else Manifold.revolve(section, segments(radius, chord))
+    _section(profile, "profile")
+    radius = max(point[0] for point in profile)
+    if len(profile) * segments(radius, chord) > MOST:
+        raise InputError("profile", f"{len(profile)} points, {segments(radius, chord)} times round", wanted=f"at most {MOST} in all")
+    return _turned(_ccw(profile), radius, chord, _breaks("revolve", chamfer, fillet))
 
 
 def gear(
@@ -252,7 +255,9 @@ def _circle(radius: float, chord: float) -> list[tuple[float, float]]:
 def _turned(profile: Points, radius: float, chord: float, breaks: dict[str, Break] | None = None) -> Manifold:
     outline = np.asarray(profile, float)
     if breaks and turns_back(outline):
-        raise InputError(next(iter(breaks.values())).place, "the profile has a spike or a point twice", wanted="a profile with plain corners")
+        raise InputError(
+            next(iter(breaks.values())).place, "the profile has a spike or a point twice", wanted="a profile with plain corners"
+        )
     if breaks:
         outline = broken(outline, {_rim(outline, name, b): b for name, b in breaks.items()}, chord)
     return Manifold.revolve(CrossSection([outline]), segments(radius, chord))
@@ -288,7 +293,9 @@ def _breaks(solid: str, chamfer: Edges, fillet: Edges) -> dict[str, Break]:
 def _upright(outline: np.ndarray, height: float, breaks: dict[str, Break], chord: float) -> Manifold:
     """The counter-clockwise outline (n, 2) extruded, its upright edges and rims broken."""
     if turns_back(outline):
-        raise InputError(next(iter(breaks.values())).place, "the outline has a spike or a point twice", wanted="an outline with plain corners")
+        raise InputError(
+            next(iter(breaks.values())).place, "the outline has a spike or a point twice", wanted="an outline with plain corners"
+        )
     if "upright" in breaks:
         outline = broken(outline, dict.fromkeys(map(int, corners(outline)), breaks["upright"]), chord)
     layers = rings(outline, height, breaks, chord)
