@@ -7,7 +7,7 @@ height of an extra, it is also the largest distance from the good surface (:func
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -212,26 +212,24 @@ def burr(part: Part, dimensions: Mapping[str, float], spec: Burr, rng: np.random
 
 
 def crack(part: Part, dimensions: Mapping[str, float], spec: Crack, rng: np.random.Generator, severity: float | None) -> Made:
-    """A thin jagged cut, ``severity`` mm deep in its middle and running out towards its ends, wedge-shaped across; it ends where the surface does."""
+    """A thin jagged cut, ``severity`` mm deep in its middle and running out towards its ends, wedge-shaped across; it ends where the surface
+    does, and is shorter where there is no room."""
     depth, length, width = _draw(rng, spec.depth, severity), _draw(rng, spec.length), _draw(rng, spec.width)
     mesh = part.mesh(dimensions)
     face, where, normal = _spot(mesh, spec.on, rng)
     turn, place = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, 9)
     along, across = (_frame(normal) @ [np.cos(t), np.sin(t), 0.0] for t in (turn, turn + np.pi / 2))
-    jag = rng.uniform(-0.07, 0.07, 9) * length * (abs(place) > 0.1)
-    path = where + np.outer(place * length / 2, along) + np.outer(jag, across)
-    level = heights(mesh, path, _frame(normal), length / 2)
-    level[4] = 0.0  # the spot itself
-    path, deep = path + np.outer(level, normal), np.outer(depth * (1 - 0.7 * place**2), normal)
+    jag = rng.uniform(-0.07, 0.07, 9) * (abs(place) > 0.1)
+    line = length * (np.outer(place / 2, along) + np.outer(jag, across))
+    room, level = next(_with_room(mesh, where, line, _frame(normal)))
+    path, deep = where + room * line + np.outer(level, normal), np.outer(depth * (1 - 0.7 * place**2), normal)
     top, side = 0.5 * depth * normal, 0.75 * width * across  # half a depth above the surface it is half as wide again
     sections = np.stack([path + top + side, path + top - side, path - deep], 1)
     off = np.flatnonzero(np.isnan(level))
     sections = sections[max(off[off < 4], default=-1) + 1 : min(off[off > 4], default=9)]
-    if len(sections) < 2:
-        raise InputError("defects", "the surface at the spot is too small for a crack", wanted="a shorter length or another feature")
     name = mesh.names[mesh.feature[face] - 1]
     made = _combined(mesh, _swept(sections), name, cut=True)
-    return made, DefectRecord("crack", (name,), depth, where=_point(where), details={"length": length, "width": width})
+    return made, DefectRecord("crack", (name,), depth, where=_point(where), details={"length": room * length, "width": width})
 
 
 def short_shot(part: Part, dimensions: Mapping[str, float], spec: ShortShot, rng: np.random.Generator, severity: float | None) -> Made:
@@ -409,6 +407,16 @@ def _edge_spot(mesh: Mesh, spec: Defect, rng: np.random.Generator) -> tuple[np.n
     k = int(rng.choice(len(edges), p=length / length.sum()))
     where = start[k] + rng.random() * (end[k] - start[k])
     return edges, k, where, spec.on or mesh.names[mesh.feature[np.flatnonzero((mesh.faces == edges[k, 0]).any(1))[0]] - 1]
+
+
+def _with_room(mesh: Mesh, where: np.ndarray, line: np.ndarray, frame: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    """The scales, of 1, 1/2, 1/4 and so on, at which a line (9, 3) about ``where`` has surface beside its middle, and how high that lies."""
+    for room in 0.5 ** np.arange(16):
+        level = heights(mesh, where + room * line, frame, room * np.linalg.norm(line[-1]))
+        level[4] = 0.0  # the spot itself
+        if not np.isnan(level[3:6]).any():
+            yield float(room), level
+    raise InputError("defects", "the surface at the spot has no room for a crack", wanted="another feature")
 
 
 def _swept(sections: Sequence[np.ndarray]) -> Manifold:

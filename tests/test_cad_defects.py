@@ -391,6 +391,20 @@ def plate_of_cracks() -> cad.Part:
     return cad.parse(PLATE + "  crack: {kind: crack, depth: [1, 3], length: [6, 12], width: [0.2, 0.5]}\n")
 
 
+def test_a_crack_on_a_narrow_face_is_as_long_as_there_is_room() -> None:
+    part = cad.parse(
+        "part: p\nfeatures: [{name: sheet, add: box, size: [8, 8, 0.5]}]\ndefects: {crack: {kind: crack, depth: [0.2, 0.2], length: [6, 6]}}"
+    )
+    lengths = []
+    for seed in range(40):
+        mesh, record = made(part, "crack", seed)
+        assert mesh.watertight
+        assert mesh.volume < part.mesh().volume
+        lengths.append(record.details["length"])
+    assert max(lengths) == 6
+    assert min(lengths) < 2  # on a side, half a millimetre wide
+
+
 @pytest.mark.parametrize("direction", [(0, 0, 1), (1, 0, 0), (1, 1, 1)])
 def test_a_short_shot_ends_at_its_depth_and_leaves_the_rest(direction: tuple[int, int, int]) -> None:
     part = cad.parse(
