@@ -14,29 +14,37 @@ from cad.build import forget
 from cad.files import whole, write
 from cad.part import Part, load, shelf
 from pipelines.benchmark_render import machine, summary
+from synth.sampling import as_fine
 
 ASKED = {"nominal": 500.0, "variant of notched_cap": 20.0}  # milliseconds
 
 
 def figures(part: Part, repeats: int, variants: int) -> dict[str, Any]:
-    """Milliseconds of the nominal part built anew, of a variant, of each defect; how many variants were watertight and had all sub-components."""
-    rng = np.random.default_rng(0)
+    """Milliseconds of the nominal part built anew, of a variant (and with the coarser facets that small pictures are drawn from), of each defect;
+    how many variants were watertight and had all sub-components."""
+    times, sound = _varied(part, variants)
+    return {
+        "triangles": len(part.mesh().faces),
+        "nominal_milliseconds": summary([_anew(part) for _ in range(repeats)]),
+        "variant_milliseconds": summary(times),
+        "variant_milliseconds_for": {f"{size} px": summary(_varied(as_fine(part, size), 100)[0]) for size in (64, 128)},
+        "variants": variants,
+        "watertight": sound,
+        "defect_milliseconds": {name: summary([_defective(part, name, k) for k in range(repeats)]) for name in part.defects},
+    }
+
+
+def _varied(part: Part, count: int) -> tuple[list[float], int]:
+    """Milliseconds of each of ``count`` variants, and how many of them were as they should be."""
+    rng, times, sound = np.random.default_rng(0), [], 0
     part.mesh()  # what is compiled or imported on first use
-    times, sound = [], 0
-    for _ in range(variants):
+    for _ in range(count):
         dimensions = part.vary(rng)
         start = time.perf_counter()
         mesh = part.mesh(dimensions)
         times.append(1e3 * (time.perf_counter() - start))
         sound += mesh.watertight and len(np.unique(mesh.feature)) == len(part.names)
-    return {
-        "triangles": len(part.mesh().faces),
-        "nominal_milliseconds": summary([_anew(part) for _ in range(repeats)]),
-        "variant_milliseconds": summary(times),
-        "variants": variants,
-        "watertight": sound,
-        "defect_milliseconds": {name: summary([_defective(part, name, k) for k in range(repeats)]) for name in part.defects},
-    }
+    return times, sound
 
 
 def _anew(part: Part) -> float:
