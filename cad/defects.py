@@ -1,20 +1,24 @@
 """What may go wrong with a part's shape: one function each, ``(part, dimensions, spec, rng, severity) -> (mesh, record)``.
 
-A severity is the first range of the spec: mm for bulge, dent, dimension, extra, chip and shift; degrees for bend and
-twist; a fraction for missing (of the full turn) and scale (the factor).
+A severity is the first range of the spec: mm for bulge, dent, dimension, extra, chip, burr, crack, short_shot and shift; degrees for bend
+and twist; a fraction for missing (of the full turn) and scale (the factor). For bulge, dent, burr, crack, short_shot and shift, and for the
+height of an extra, it is also the largest distance from the good surface (:func:`cad.deviation.deviation`), where the wall is thick enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from manifold3d import CrossSection, Manifold
+from manifold3d import CrossSection, Manifold, OpType
 
 from cad.errors import InputError, nearest
 from cad.mesh import Mesh
+from cad.solids import segments
+from cad.traces import fin, heights
 from cad.views import Direction, Range, Strict
 
 if TYPE_CHECKING:
@@ -88,6 +92,25 @@ class Extra(Defect):
 class Chip(Defect):
     kind: Literal["chip"]
     size: Range
+
+
+class Burr(Defect):
+    kind: Literal["burr"]
+    height: Range
+    length: Range
+
+
+class Crack(Defect):
+    kind: Literal["crack"]
+    depth: Range
+    length: Range
+    width: Range = (0.1, 0.3)
+
+
+class ShortShot(Defect):
+    kind: Literal["short_shot"]
+    depth: Range
+    direction: Direction | None = None
 
 
 class Bend(Defect):
@@ -172,21 +195,67 @@ def chip(part: Part, dimensions: Mapping[str, float], spec: Chip, rng: np.random
     """A bite of about ``severity`` mm across out of an outer edge: an ellipsoid about a point of the edge, drawn by length, is cut away."""
     size = _draw(rng, spec.size, severity)
     mesh = part.mesh(dimensions)
-    own = np.zeros(len(mesh.vertices), bool)
-    own[mesh.faces[_on(mesh, spec.on)]] = True
-    edges = mesh.sharp_edges()
-    edges = edges[own[edges].all(1)]
-    if not len(edges):
-        raise InputError(f"defects.{spec.kind}", f"feature {spec.on} has no sharp edge to chip", wanted="a feature with an edge")
-    start, end = mesh.vertices[edges[:, 0]], mesh.vertices[edges[:, 1]]
-    length = np.linalg.norm(end - start, axis=1)
-    k = int(rng.choice(len(edges), p=length / length.sum()))
-    where = start[k] + rng.random() * (end[k] - start[k])
-    name = spec.on or mesh.names[mesh.feature[np.flatnonzero((mesh.faces == edges[k, 0]).any(1))[0]] - 1]
+    _, _, where, name = _edge_spot(mesh, spec, rng)
     radii = size / 2 * rng.uniform(0.7, 1.0, 3)
     radii[rng.integers(3)] = size / 2
     tool = Manifold.sphere(1.0, 32).scale(list(radii)).rotate(list(rng.uniform(0, 360, 3))).translate(list(where))
     return _combined(mesh, tool, name, cut=True), DefectRecord("chip", (name,), size, where=_point(where))
+
+
+def burr(part: Part, dimensions: Mapping[str, float], spec: Burr, rng: np.random.Generator, severity: float | None) -> Made:
+    """A thin fin of ``severity`` mm, flash, standing out of an outer edge along the drawn length; its ends run out into the edge."""
+    height, length = _draw(rng, spec.height, severity), _draw(rng, spec.length)
+    mesh = part.mesh(dimensions)
+    edges, k, where, name = _edge_spot(mesh, spec, rng)
+    tool = _swept(fin(mesh, edges, k, where, height, length))
+    return _combined(mesh, tool, name, cut=False), DefectRecord("burr", (name,), height, where=_point(where), details={"length": length})
+
+
+def crack(part: Part, dimensions: Mapping[str, float], spec: Crack, rng: np.random.Generator, severity: float | None) -> Made:
+    """A thin jagged cut, ``severity`` mm deep in its middle and running out towards its ends, wedge-shaped across; it ends where the surface
+    does, and is shorter where there is no room."""
+    depth, length, width = _draw(rng, spec.depth, severity), _draw(rng, spec.length), _draw(rng, spec.width)
+    mesh = part.mesh(dimensions)
+    face, where, normal = _spot(mesh, spec.on, rng)
+    turn, place = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, 9)
+    along, across = (_frame(normal) @ [np.cos(t), np.sin(t), 0.0] for t in (turn, turn + np.pi / 2))
+    jag = rng.uniform(-0.07, 0.07, 9) * (abs(place) > 0.1)
+    line = length * (np.outer(place / 2, along) + np.outer(jag, across))
+    room, level = next(_with_room(mesh, where, line, _frame(normal)))
+    path, deep = where + room * line + np.outer(level, normal), np.outer(depth * (1 - 0.7 * place**2), normal)
+    top, side = 0.5 * depth * normal, 0.75 * width * across  # half a depth above the surface it is half as wide again
+    sections = np.stack([path + top + side, path + top - side, path - deep], 1)
+    off = np.flatnonzero(np.isnan(level))
+    sections = sections[max(off[off < 4], default=-1) + 1 : min(off[off > 4], default=9)]
+    name = mesh.names[mesh.feature[face] - 1]
+    made = _combined(mesh, _swept(sections), name, cut=True)
+    return made, DefectRecord("crack", (name,), depth, where=_point(where), details={"length": room * length, "width": width})
+
+
+def short_shot(part: Part, dimensions: Mapping[str, float], spec: ShortShot, rng: np.random.Generator, severity: float | None) -> Made:
+    """A mould not filled to its end: what lies furthest along ``direction`` (any, where none is given) is missing to a depth of ``severity`` mm,
+    behind the round front of the melt. With ``on``, that feature alone."""
+    depth, drawn = _draw(rng, spec.depth, severity), rng.normal(size=3)
+    direction = np.asarray(drawn if spec.direction is None else spec.direction, float)
+    direction /= np.linalg.norm(direction)
+    operations = {f.operation for f in part.features if f.name == spec.on}
+    if operations and "add" not in operations:
+        raise InputError("defects", f"feature {spec.on} is a hole or a trim: no melt fills it", wanted="a feature that is added")
+    mesh = part.mesh(dimensions)
+    gate = mesh.bounds.mean(0) - 5 * mesh.diagonal * direction  # the front is a sphere about it, all but flat
+    rows = np.flatnonzero(_on(mesh, spec.on))
+    own = mesh.triangles[rows] - gate
+    reach = np.linalg.norm(own, axis=2)
+    last = int(np.argmax(reach))
+    where, name = own.reshape(-1, 3)[last] + gate, mesh.names[mesh.feature[rows[last // 3]] - 1]
+    beyond = own[(reach >= reach.max() - depth).any(1)].reshape(-1, 3)
+    tool = _beyond(beyond, direction, reach.max() - depth, 0.01 * depth).translate(list(gate))
+    made = _combined(mesh, tool, name, cut=True) if spec.on is None else part.mesh(dimensions, trim=(spec.on, tool))
+    if abs(made.volume - mesh.volume) <= 1e-9 * mesh.volume:
+        raise InputError(
+            "defects", f"nothing of feature {name} is missing: it is no solid of its own there", wanted="a feature that is added"
+        )
+    return made, DefectRecord("short_shot", (name,), depth, where=_point(where))
 
 
 def bend(part: Part, dimensions: Mapping[str, float], spec: Bend, rng: np.random.Generator, severity: float | None) -> Made:
@@ -259,6 +328,9 @@ DEFECTS: dict[str, DefectKind] = {
     "missing": DefectKind(Missing, "fraction", missing),
     "extra": DefectKind(Extra, "diameter", extra),
     "chip": DefectKind(Chip, "size", chip),
+    "burr": DefectKind(Burr, "height", burr),
+    "crack": DefectKind(Crack, "depth", crack),
+    "short_shot": DefectKind(ShortShot, "depth", short_shot),
     "bend": DefectKind(Bend, "angle", bend),
     "twist": DefectKind(Twist, "angle", twist),
     "scale": DefectKind(Scale, "by", scale),
@@ -269,6 +341,9 @@ LENGTHS = {
     "dent": ("height", "diameter"),
     "extra": ("diameter", "height"),
     "chip": ("size",),
+    "burr": ("height", "length"),
+    "crack": ("depth", "length", "width"),
+    "short_shot": ("depth",),
     "missing": ("fraction",),
     "scale": ("by",),
 }
@@ -317,6 +392,51 @@ def _spot(mesh: Mesh, name: str | None, rng: np.random.Generator) -> tuple[int, 
     u, v = (u, v) if u + v <= 1 else (1 - u, 1 - v)
     a, b, c = mesh.triangles[face]
     return face, a + u * (b - a) + v * (c - a), mesh.face_normals[face]
+
+
+def _edge_spot(mesh: Mesh, spec: Defect, rng: np.random.Generator) -> tuple[np.ndarray, int, np.ndarray, str]:
+    """The feature's outer edges (k, 2), which of them was drawn by length, a point on it, and the feature to name."""
+    own = np.zeros(len(mesh.vertices), bool)
+    own[mesh.faces[_on(mesh, spec.on)]] = True
+    edges = mesh.sharp_edges()
+    edges = edges[own[edges].all(1)]
+    if not len(edges):
+        raise InputError(f"defects.{spec.kind}", f"feature {spec.on} has no sharp edge to {spec.kind}", wanted="a feature with an edge")
+    start, end = mesh.vertices[edges[:, 0]], mesh.vertices[edges[:, 1]]
+    length = np.linalg.norm(end - start, axis=1)
+    k = int(rng.choice(len(edges), p=length / length.sum()))
+    where = start[k] + rng.random() * (end[k] - start[k])
+    return edges, k, where, spec.on or mesh.names[mesh.feature[np.flatnonzero((mesh.faces == edges[k, 0]).any(1))[0]] - 1]
+
+
+def _with_room(mesh: Mesh, where: np.ndarray, line: np.ndarray, frame: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    """The scales, of 1, 1/2, 1/4 and so on, at which a line (9, 3) about ``where`` has surface beside its middle, and how high that lies."""
+    for room in 0.5 ** np.arange(16):
+        level = heights(mesh, where + room * line, frame, room * np.linalg.norm(line[-1]))
+        level[4] = 0.0  # the spot itself
+        if not np.isnan(level[3:6]).any():
+            yield float(room), level
+    raise InputError("defects", "the surface at the spot has no room for a crack", wanted="another feature")
+
+
+def _swept(sections: Sequence[np.ndarray]) -> Manifold:
+    """The solid along sections (k, 3), each convex, one after the other."""
+    return Manifold.batch_boolean([Manifold.hull_points(np.concatenate(pair)) for pair in pairwise(sections)], OpType.Add)
+
+
+def _beyond(points: np.ndarray, direction: np.ndarray, radius: float, chord: float) -> Manifold:
+    """What lies outside of the sphere of ``radius`` mm about the origin, about ``direction``, as far aside as any of the points (n, 3)."""
+    if radius <= 0:
+        raise InputError("defects", "nothing of the part would be left", wanted="a smaller severity")
+    reach = np.linalg.norm(points, axis=1)
+    angle = np.arccos(np.clip((points @ direction / reach).min(), 0.0, 1.0)) + 1e-3
+    count = max(2, int(np.ceil(angle / 2 / np.arccos(1 - chord / radius))))
+    arc = radius * np.column_stack([np.sin(a := np.linspace(0, angle, count + 1)), np.cos(a)])
+    far = 2 * reach.max()
+    rim = far * np.array([np.sin(angle), np.cos(angle)])
+    profile = np.concatenate([arc, [rim, [rim[0], 2 * far], [0.0, 2 * far]]])
+    solid = Manifold.revolve(CrossSection([profile]), segments(radius * np.sin(angle), chord))
+    return solid.transform(np.column_stack([_frame(direction), np.zeros(3)]))
 
 
 def _bump(part: Part, dimensions: Mapping[str, float], spec: Bump, rng: np.random.Generator, severity: float | None, sign: float) -> Made:

@@ -15,18 +15,22 @@ from cad.build import Feature, build
 from cad.defects import DEFECTS, Defect, DefectRecord, spec_of
 from cad.errors import InputError, nearest
 from cad.expressions import CONSTANTS, FUNCTIONS, LARGEST, names_in
+from cad.fits import fit, general, general_class
 from cad.imported import KEYS as MESH_KEYS
 from cad.imported import Imported, embedded, imported, parted
 from cad.imports import check_size
 from cad.mesh import Mesh
+from cad.population import Population
 from cad.reading import checked, read_yaml
 from cad.views import Views
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 SYMMETRIC = re.compile(rf"^\s*({NUMBER})\s*(?:±|\+-|\+/-)\s*({NUMBER})\s*$")
+ONE_SIDED = re.compile(rf"^\s*({NUMBER})\s*\+\s*({NUMBER.removeprefix('[-+]?')})\s*/?\s*-\s*({NUMBER.removeprefix('[-+]?')})\s*$")
 PART_NAME = DEFECT_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+CHORD_RANGE = (1e-4, 1e3)  # mm
 CHORDS = 2500  # a part's bounding diagonal over the default chord tolerance
-KEYS = ("part", "units", "dimensions", "features", *MESH_KEYS, "defects", "views")
+KEYS = ("part", "units", "tolerances", "population", "chord", "dimensions", "features", *MESH_KEYS, "defects", "views")
 SHELF = Path(__file__).parent / "parts"
 
 
@@ -53,8 +57,8 @@ class Tolerance:
 
     @classmethod
     def of(cls, value: Any, key: str) -> Tolerance:
-        """From ``14.0``, ``14.0 ± 0.1``, ``14.0 +- 0.1`` or ``{nominal, plus, minus}``."""
-        wanted = "14.0, 14.0 ± 0.1, 14.0 +- 0.1 or {nominal: 14.0, plus: 0.1, minus: 0.1}"
+        """From ``14.0``, ``14.0 ± 0.1``, ``14.0 +- 0.1``, ``14.0 +0.2 -0.1``, ``14 H7`` or ``{nominal, plus, minus}``."""
+        wanted = "14.0, 14.0 ± 0.1, 14.0 +- 0.1, 14.0 +0.2 -0.1, 14 H7 or {nominal: 14.0, plus: 0.1, minus: 0.1}"
         if isinstance(value, dict):
             for name in value:
                 if name not in ("nominal", "plus", "minus"):
@@ -62,6 +66,12 @@ class Tolerance:
             parts = [value.get("nominal"), value.get("plus", 0.0), value.get("minus", 0.0)]
         elif isinstance(value, str) and (match := SYMMETRIC.match(value)):
             parts = [float(match[1]), float(match[2]), float(match[2])]
+        elif isinstance(value, str) and (match := ONE_SIDED.match(value)):
+            parts = [float(match[k]) for k in (1, 2, 3)]
+        elif isinstance(value, str) and (found := fit(value, key)):
+            size, upper, lower = found
+            nominal = min(max(size, size + lower), size + upper)  # g6 lies below its size: the part's own is then the nearest limit
+            parts = [round(v, 6) + 0.0 for v in (nominal, size + upper - nominal, nominal - size - lower)]  # + 0.0: no -0
         else:
             parts = [value, 0.0, 0.0]
         if not all(isinstance(p, (int, float)) and not isinstance(p, bool) and abs(p) <= LARGEST for p in parts):
@@ -85,6 +95,7 @@ class Part:
     views: Views
     text: str = field(repr=False, default="")
     chord: float = field(default=0.0, repr=False)
+    population: Population = field(default_factory=Population)
     solid: Imported | None = field(default=None, repr=False)
 
     @property
@@ -102,8 +113,8 @@ class Part:
         return self.solid.mesh(dimensions, **changes) if self.solid else build(self.features, dimensions, chord=self.chord, **changes)
 
     def vary(self, rng: np.random.Generator) -> dict[str, float]:
-        """Dimensions drawn uniformly within their tolerances."""
-        return {name: float(rng.uniform(t.low, t.high)) for name, t in self.dimensions.items()}
+        """The dimensions of one good part, mm: within their tolerances, spread as the file's ``population`` says."""
+        return {name: self.population.draw(t.low, t.high, rng) for name, t in self.dimensions.items()}
 
     def with_defect(
         self, name: str, rng: np.random.Generator, *, dimensions: Mapping[str, float] | None = None, severity: float | None = None
@@ -129,7 +140,7 @@ class Part:
 
     def features_of(self, dimension: str) -> tuple[str, ...]:
         """The sub-components whose entries read ``dimension``, in the order of the file."""
-        users = [f for f in self.features if dimension in names_in([f.values, f.at, f.rotate, f.repeat.radius if f.repeat else 0])]
+        users = [f for f in self.features if dimension in names_in(f.expressions)]
         return tuple(dict.fromkeys(f.name for f in users))
 
 
@@ -181,7 +192,7 @@ def parse(text: str, folder: str | Path = ".") -> Part:
     _one_shape(data)
     if not isinstance(data["part"], str) or not PART_NAME.fullmatch(data["part"]):
         raise InputError("part", f"found {data['part']!r}", wanted="a name of letters, digits, - and _")
-    dimensions = {name: Tolerance.of(value, f"dimensions.{name}") for name, value in _mapping(data, "dimensions").items()}
+    dimensions = _dimensions(data)
     for name in dimensions:
         if not isinstance(name, str) or not name.isidentifier() or name in FUNCTIONS or name in CONSTANTS:
             raise InputError(f"dimensions.{name}", "cannot be a dimension's name", wanted="letters, digits and _, and no function's name")
@@ -199,10 +210,11 @@ def parse(text: str, folder: str | Path = ".") -> Part:
             raise InputError(f"defects.{name}", "cannot be a defect's name", wanted="letters, digits, - and _, and not good")
         spec.refer(names, dimensions, f"defects.{name}")
     views = checked(lambda entry, key: TypeAdapter(Views).validate_python(entry), _mapping(data, "views"), "views", Views)
+    population = checked(Population.of, data.get("population", "uniform"), "population", Population)
     if solid:
         _check_imported(solid, dimensions, defects, data.get("units", "mm"))
         text = text if data.get("embedded") else embedded(text, solid)
-    part = Part(data["part"], dimensions, features, defects, views, text, _chord(features, dimensions, solid), solid)
+    part = Part(data["part"], dimensions, features, defects, views, text, _chord(data, features, dimensions, solid), population, solid)
     for corner in ("nominal", "low", "high"):
         try:
             part.mesh({name: getattr(t, corner) for name, t in dimensions.items()})
@@ -251,7 +263,24 @@ def _check_imported(solid: Imported, dimensions: dict[str, Tolerance], defects: 
                 raise InputError(f"defects.{name}.{error.place}", error.problem, wanted=error.wanted, step=error.step) from None
 
 
-def _chord(features: tuple[Feature, ...], dimensions: dict[str, Tolerance], solid: Imported | None) -> float:
-    """The default chord tolerance: a fixed share of the part's size, the same for all its variants."""
+def _dimensions(data: dict) -> dict[str, Tolerance]:
+    """Those without a tolerance of their own get the general one, where the file names it."""
+    found = {name: Tolerance.of(value, f"dimensions.{name}") for name, value in _mapping(data, "dimensions").items()}
+    if data.get("tolerances") is None:
+        return found
+    general_class(data["tolerances"])
+    for name, value in data.get("dimensions", {}).items() if found else ():
+        if isinstance(value, (int, float)) or (isinstance(value, dict) and "plus" not in value and "minus" not in value):
+            limit = general(found[name].nominal, data["tolerances"], f"dimensions.{name}")
+            found[name] = Tolerance.of({"nominal": found[name].nominal, "plus": limit, "minus": limit}, f"dimensions.{name}")
+    return found
+
+
+def _chord(data: dict, features: tuple[Feature, ...], dimensions: dict[str, Tolerance], solid: Imported | None) -> float:
+    """The file's own chord tolerance, else a fixed share of the part's size; the same for all its variants."""
+    if (given := data.get("chord")) is not None:
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not CHORD_RANGE[0] <= given <= CHORD_RANGE[1]:
+            raise InputError("chord", f"found {given!r}", wanted="mm between a circle and its facets, from 0.0001 to 1000")
+        return float(given)
     nominal = {name: t.nominal for name, t in dimensions.items()}
     return (solid.mesh(nominal) if solid else build(features, nominal, chord=0.25)).diagonal / CHORDS

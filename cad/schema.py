@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
 from cad.build import OPERATIONS, Feature
 from cad.defects import DEFECTS
+from cad.fits import FIT, GENERAL
 from cad.imported import KEYS as MESH_KEYS
 from cad.imported import NAME
 from cad.imports import READERS, UNITS
-from cad.part import DEFECT_NAME, KEYS, PART_NAME, SYMMETRIC
-from cad.solids import FIELD_SHAPE, SOLIDS, fields
+from cad.part import CHORD_RANGE, DEFECT_NAME, KEYS, ONE_SIDED, PART_NAME, SYMMETRIC
+from cad.population import Normal, Population
+from cad.solids import EDGE_FIELDS, EDGES, FIELD_SHAPE, SOLIDS, fields
 from cad.views import Views
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,6 +28,18 @@ def schema() -> dict[str, Any]:
     top = {
         "part": {"type": "string", "pattern": _whole(PART_NAME), "description": "the part's name"},
         "units": {"enum": list(UNITS), "description": "mm; what a mesh file counts in, where there is one"},
+        "tolerances": {
+            "type": "string",
+            "pattern": GENERAL.pattern,
+            "description": "ISO 2768-m: for dimensions without a tolerance of their own",
+        },
+        "population": _population(),
+        "chord": {
+            "type": "number",
+            "minimum": CHORD_RANGE[0],
+            "maximum": CHORD_RANGE[1],
+            "description": "mm between a circle and its facets",
+        },
         "dimensions": _named(_tolerance(), "every number of the part, with its tolerance, once"),
         "features": {
             "type": "array",
@@ -84,9 +98,15 @@ def _tolerance() -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {
-        "anyOf": [number, {"type": "string", "pattern": SYMMETRIC.pattern}, mapping],
-        "description": "14.0, 14.0 ± 0.1, 14.0 +- 0.1 or {nominal, plus, minus}",
+        "anyOf": [number, *({"type": "string", "pattern": p.pattern} for p in (SYMMETRIC, ONE_SIDED, FIT)), mapping],
+        "description": "14.0, 14.0 ± 0.1, 14.0 +- 0.1, 14.0 +0.2 -0.1, 14 H7 or {nominal, plus, minus}",
     }
+
+
+def _population() -> dict[str, Any]:
+    alone = list(get_args(Population.model_fields["kind"].annotation))
+    normal = {"type": "object", "properties": {"normal": _inlined(Normal.model_json_schema())}, "required": ["normal"], "additionalProperties": False}  # fmt: skip
+    return {"anyOf": [{"enum": alone}, normal], "description": "how good parts are spread over their tolerances"}
 
 
 def _feature(solid: str) -> dict[str, Any]:
@@ -95,10 +115,17 @@ def _feature(solid: str) -> dict[str, Any]:
     operations = {o: {"const": solid} for o in OPERATIONS}
     return {
         "type": "object", "title": solid, "description": (SOLIDS[solid].__doc__ or "").strip().splitlines()[0],
-        "properties": {**common, **operations, **{name: _shaped(FIELD_SHAPE.get(name, ())) for name in own}},
+        "properties": {**common, **operations, **{name: _field(solid, name) for name in own}},
         "required": [*needed, *(name for name, must in own.items() if must)],
         "oneOf": [{"required": [o]} for o in OPERATIONS], "additionalProperties": False,
     }  # fmt: skip
+
+
+def _field(solid: str, name: str) -> dict[str, Any]:
+    if name not in EDGE_FIELDS:
+        return _shaped(FIELD_SHAPE.get(name, ()))
+    each = {"type": "object", "properties": dict.fromkeys(EDGES[solid], EXPRESSION), "additionalProperties": False}
+    return {"anyOf": [EXPRESSION, each]}
 
 
 def _common() -> tuple[dict[str, Any], list[str]]:
@@ -111,7 +138,7 @@ def _common() -> tuple[dict[str, Any], list[str]]:
 def _shaped(shape: tuple[int, ...]) -> dict[str, Any]:
     if not shape:
         return EXPRESSION
-    bounds = {"minItems": 3} if shape[0] < 0 else {"minItems": shape[0], "maxItems": shape[0]}
+    bounds = {"minItems": -shape[0]} if shape[0] < 0 else {"minItems": shape[0], "maxItems": shape[0]}
     return {"type": "array", "items": _shaped(shape[1:]), **bounds}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cad.mesh import Mesh
 from cad.part import Part
 from cad.viewer import feature_colors
 from synth.dataset import Dataset
@@ -63,13 +65,9 @@ def part_picture(part: Part, size: int = 384) -> Image.Image:
     where it shows best; a legend of all of them on the right."""
     mesh = part.mesh()
     item, colors = Drawable.of(mesh), feature_colors(len(mesh.names))
-    lamp = np.array([0.35, 0.45, 0.82]) / np.linalg.norm([0.35, 0.45, 0.82])
-    scene = Scene((1.0, 0.0, 0.0, 0.0), tuple(map(float, mesh.bounds.mean(0))), (0.0, 0.0, -2 * mesh.diagonal), 1.3 * mesh.diagonal, None,
-                  tuple(map(float, lamp)), 0.35, part.views.surface.color, 0.6, 0.0, (1.0, 1.0, 1.0))  # fmt: skip
     top, bottom, seen = [], [], []
     for spin, tilt in SIDES:
-        turn = product(about(np.array([1.0, 0, 0]), np.radians(tilt)), about(np.array([0, 0, 1.0]), np.radians(spin)))
-        view = replace(scene, quaternion=tuple(map(float, turn)))
+        view = replace(_from_side(part, mesh, spin, tilt), field=1.3 * mesh.diagonal)
         shaded = draw(item, view, size, samples=3)
         seen.append(truth(item, view, size).feature)
         grey = draw(item, replace(view, color=(0.85, 0.85, 0.85)), size, samples=3).astype(float) / 255
@@ -130,3 +128,32 @@ def _label(pen: ImageDraw.ImageDraw, spots: list[tuple[int, int, int]], names: t
             pen.line([spot, end], fill="black", width=1)
             pen.ellipse([spot[0] - 3, spot[1] - 3, spot[0] + 3, spot[1] + 3], fill="black", outline="white")
             pen.text((start, top + height), text, fill="black", anchor="lm", stroke_width=2, stroke_fill="white")
+
+
+def _from_side(part: Part, mesh: Mesh, spin: float, tilt: float) -> Scene:
+    """All of the part from the side that the angles in degrees turn to the camera, before white."""
+    lamp = np.array([0.35, 0.45, 0.82]) / np.linalg.norm([0.35, 0.45, 0.82])
+    turn = product(about(np.array([1.0, 0, 0]), np.radians(tilt)), about(np.array([0, 0, 1.0]), np.radians(spin)))
+    return Scene(tuple(map(float, turn)), tuple(map(float, mesh.bounds.mean(0))), (0.0, 0.0, -2 * mesh.diagonal), 1.08 * mesh.diagonal, None,
+                 tuple(map(float, lamp)), 0.35, part.views.surface.color, 0.6, 0.0, (1.0, 1.0, 1.0))  # fmt: skip
+
+
+def parts_picture(parts: Sequence[Part], size: int = 160, columns: int = 4) -> Image.Image:
+    """The nominal parts in rows, each named with its extent, from above and, by sub-component, from below: two tiles of ``size`` px, a line of text."""
+    picture = Image.new("RGB", (columns * 2 * size, -(-len(parts) // columns) * (size + 22)), "white")
+    pen = ImageDraw.Draw(picture)
+    for k, part in enumerate(parts):
+        mesh, (x, y) = part.mesh(), (k % columns * 2 * size, k // columns * (size + 22))
+        item = Drawable.of(mesh)
+        picture.paste(Image.fromarray(draw(item, _from_side(part, mesh, *SIDES[0]), size, samples=3)), (x, y))
+        picture.paste(Image.fromarray(_by_feature(item, _from_side(part, mesh, *SIDES[2]), size, len(mesh.names))), (x + size, y))
+        extent = " x ".join(f"{v:.0f}" for v in np.ptp(mesh.bounds, axis=0))
+        pen.text((x + 8, y + size + 2), f"{part.name}, {extent} mm", fill="black")
+    return picture
+
+
+def _by_feature(item: Drawable, scene: Scene, size: int, count: int) -> np.ndarray:
+    """(size, size, 3) uint8: the sub-components in their colours, on white."""
+    ids = truth(item, scene, size).feature
+    grey = draw(item, replace(scene, color=(0.85, 0.85, 0.85)), size, samples=3).astype(float) / 255
+    return np.where(ids[..., None] > 0, 255 * feature_colors(count)[ids] * grey, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Ten kinds of defect: each does what its name says, by as much as its severity says."""
+"""The kinds of defect: each does what its name says, by as much as its severity says."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scipy.integrate import quad
 
 import cad
 from cad.defects import DEFECTS
+from cad.deviation import deviation, distance
 from cad.part import SHELF
 
 TEXT = (SHELF / "notched_cap.yaml").read_text(encoding="utf-8")
@@ -21,6 +22,10 @@ MORE = """defects:
   boss:      {kind: extra, on: crown, diameter: [2.0, 4.0], height: [1.0, 2.0]}
   hole:      {kind: extra, on: crown, diameter: [2.0, 4.0], height: [3.0, 4.0], shape: hole}
   chip:      {kind: chip, size: [2.0, 4.0]}
+  burr:      {kind: burr, on: skirt, height: [0.3, 1.0], length: [4.0, 12.0]}
+  crack:     {kind: crack, on: crown, depth: [0.3, 1.0], length: [3.0, 8.0]}
+  unfilled:  {kind: short_shot, depth: [0.5, 3.0]}
+  low:       {kind: short_shot, on: crown, depth: [0.3, 1.0], direction: [0, 0, 1]}
   bend:      {kind: bend, angle: [2.0, 8.0], axis: [0, 1, 0]}
   twist:     {kind: twist, angle: [5.0, 20.0]}
   scale:     {kind: scale, by: [0.9, 1.1]}
@@ -38,6 +43,10 @@ NAMES = [
     "boss",
     "hole",
     "chip",
+    "burr",
+    "crack",
+    "unfilled",
+    "low",
     "bend",
     "twist",
     "scale",
@@ -279,6 +288,161 @@ def test_a_feature_without_an_edge_cannot_be_chipped() -> None:
     ball = cad.parse("part: b\nfeatures: [{name: ball, add: sphere, radius: 5}]\ndefects: {c: {kind: chip, on: ball, size: [1, 2]}}")
     with pytest.raises(cad.InputError, match="has no sharp edge to chip"):
         made(ball, "c")
+
+
+# What a severity in mm is: the largest distance from the good surface
+
+BLOCK = """part: block
+dimensions: {hole: 10}
+features:
+  - {name: block, add: box, size: [60, 50, 40], fillet: {upright: 8}}
+  - {name: post, add: cylinder, radius: 12, height: 45}
+  - {name: hole, cut: cylinder, radius: hole / 2, height: 90, at: [0, 0, -30]}
+defects:
+  bulge:    {kind: bulge, height: [0.5, 2], diameter: [5, 9]}
+  dent:     {kind: dent, height: [0.5, 2], diameter: [5, 9]}
+  burr:     {kind: burr, height: [0.3, 1.5], length: [4, 20]}
+  crack:    {kind: crack, depth: [0.5, 2], length: [4, 12]}
+  unfilled: {kind: short_shot, depth: [0.5, 4]}
+  low-post: {kind: short_shot, on: post, depth: [0.5, 4], direction: [0, 0, 1]}
+  off-hole: {kind: shift, on: hole, by: [0.3, 2]}
+  bore:     {kind: dimension, dimension: hole, by: [0.5, 3]}
+"""
+
+
+@pytest.fixture(scope="module")
+def block() -> cad.Part:
+    return cad.parse(BLOCK)
+
+
+def far_from_edges(mesh: cad.Mesh, where: tuple[float, float, float] | None, reach: float) -> bool:
+    """Whether no edge is so near that another face is nearer than the one the defect sits on."""
+    edges = mesh.vertices[mesh.sharp_edges()]
+    return where is None or not len(edges) or distance(np.asarray(where), edges[:, [0, 1, 1]]) > reach
+
+
+@pytest.mark.parametrize("name", ["bulge", "dent", "burr", "crack", "unfilled", "low-post", "off-hole"])
+def test_the_largest_distance_from_the_good_surface_is_the_severity(block: cad.Part, name: str) -> None:
+    good, checked = block.mesh(), 0
+    for seed in range(6):
+        mesh, record = made(block, name, seed)
+        if name in ("bulge", "dent", "crack") and not far_from_edges(good, record.where, 1.5 * record.severity):
+            continue
+        # 5 %: facets of the bump and of the front of the melt
+        assert deviation(mesh, good) == pytest.approx(record.severity, rel=0.05)
+        checked += 1
+    assert checked >= 3
+
+
+@pytest.mark.parametrize("name", ["boss", "hole"])
+def test_the_height_of_an_extra_is_its_distance_from_the_good_surface(plate: cad.Part, name: str) -> None:
+    for seed in range(3):
+        mesh, record = made(plate, name, seed)
+        assert deviation(mesh, plate.mesh()) == pytest.approx(record.details["height"], rel=1e-6)
+
+
+def test_a_diameter_that_is_off_moves_the_wall_by_half_of_it(block: cad.Part) -> None:
+    mesh, record = made(block, "bore")
+    assert deviation(mesh, block.mesh()) == pytest.approx(record.severity / 2, rel=0.05)
+
+
+def test_a_shape_does_not_deviate_from_itself_and_a_moved_one_by_as_much_as_it_was_moved(block: cad.Part) -> None:
+    good = block.mesh()
+    assert deviation(good, good) == 0.0
+    assert deviation(good, good.moved(good.vertices + np.array([0.0, 0.0, 0.7]))) == pytest.approx(0.7, rel=1e-9)
+
+
+def test_the_distance_from_a_triangle_is_known_on_all_of_its_sides() -> None:
+    triangle = np.array([[[0.0, 0, 0], [4, 0, 0], [0, 3, 0]]])
+    points = {(1, 1, 2): 2, (2, -5, 0): 5, (-3, -4, 0): 5, (7, -4, 0): 5, (4, 3, 0): 12 / 5, (0.5, 0.5, 0): 0}
+    for point, expected in points.items():
+        assert distance(np.array(point, float), triangle) == pytest.approx(expected, abs=1e-12)
+
+
+# Burr, crack, short shot
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_burr_runs_along_an_edge_for_its_length_and_adds_little(block: cad.Part, seed: int) -> None:
+    good = block.mesh()
+    mesh, record = made(block, "burr", seed)
+    assert not far_from_edges(good, record.where, 1e-6)
+    known = {tuple(v) for v in good.vertices.round(6)}
+    new = np.array([v for v in mesh.vertices if tuple(v.round(6)) not in known])
+    assert np.linalg.norm(new - record.where, axis=1).max() <= record.details["length"] / 2 + record.severity + 1e-6
+    # a fin: never wider than 0.4 of its height
+    assert 0 < mesh.volume - good.volume < 0.2 * record.severity**2 * record.details["length"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crack_takes_a_thin_wedge(plate_of_cracks: cad.Part, seed: int) -> None:
+    good = plate_of_cracks.mesh()
+    mesh, record = made(plate_of_cracks, "crack", seed)
+    depth, length, width = record.severity, record.details["length"], record.details["width"]
+    # half of depth x width in its middle; it runs out to 0.3 of that depth
+    assert 0.25 * depth * width * length < good.volume - mesh.volume < 0.5 * depth * width * length
+    known = {tuple(v) for v in good.vertices.round(6)}
+    new = np.array([v for v in mesh.vertices if tuple(v.round(6)) not in known])
+    assert np.linalg.norm(new - record.where, axis=1).max() <= math.hypot(0.5, 0.1) * length + depth
+
+
+@pytest.fixture(scope="module")
+def plate_of_cracks() -> cad.Part:
+    return cad.parse(PLATE + "  crack: {kind: crack, depth: [1, 3], length: [6, 12], width: [0.2, 0.5]}\n")
+
+
+def test_a_crack_on_a_narrow_face_is_as_long_as_there_is_room() -> None:
+    part = cad.parse(
+        "part: p\nfeatures: [{name: sheet, add: box, size: [8, 8, 0.5]}]\ndefects: {crack: {kind: crack, depth: [0.2, 0.2], length: [6, 6]}}"
+    )
+    lengths = []
+    for seed in range(40):
+        mesh, record = made(part, "crack", seed)
+        assert mesh.watertight
+        assert mesh.volume < part.mesh().volume
+        lengths.append(record.details["length"])
+    assert max(lengths) == 6
+    assert min(lengths) < 2  # on a side, half a millimetre wide
+
+
+@pytest.mark.parametrize("direction", [(0, 0, 1), (1, 0, 0), (1, 1, 1)])
+def test_a_short_shot_ends_at_its_depth_and_leaves_the_rest(direction: tuple[int, int, int]) -> None:
+    part = cad.parse(
+        f"part: p\nfeatures: [{{name: bar, add: box, size: [20, 20, 60]}}]\ndefects: {{s: {{kind: short_shot, depth: [2, 6], direction: {list(direction)}}}}}"
+    )
+    mesh, record = made(part, "s")
+    along = np.asarray(direction) / np.linalg.norm(direction)
+    good = part.mesh()
+    assert (good.vertices @ along).max() - (mesh.vertices @ along).max() == pytest.approx(
+        record.severity, rel=0.35
+    )  # the front is round: flatter in the middle
+    assert (mesh.vertices @ along).min() == pytest.approx((good.vertices @ along).min())
+    assert (np.linalg.norm(mesh.vertices - good.vertices[:, None], axis=2).min(1) > 1e-6).any()
+
+
+def test_a_short_shot_of_one_feature_spares_the_others(block: cad.Part) -> None:
+    mesh, record = made(block, "low-post")
+    assert record.features == ("post",)
+    assert mesh.bounds[1, 2] == pytest.approx(45 - record.severity, rel=0.01)
+    own, good = mesh.feature == 1, block.mesh().feature == 1
+    assert mesh.areas[own].sum() == pytest.approx(block.mesh().areas[good].sum(), rel=1e-3)
+
+
+def test_a_short_shot_needs_a_feature_that_is_filled_and_leaves_some_of_it() -> None:
+    body, hole = "{name: a, add: box, size: [9, 9, 9]}", "{name: c, cut: box, size: [5, 5, 5], at: [4, 4, 4]}"
+    with pytest.raises(cad.InputError, match="leaves an empty part"):
+        made(cad.parse(f"part: p\nfeatures: [{body}]\ndefects: {{s: {{kind: short_shot, on: a, depth: [20, 20]}}}}"), "s")
+    with pytest.raises(cad.InputError, match="feature c is a hole or a trim"):
+        made(cad.parse(f"part: p\nfeatures: [{body}, {hole}]\ndefects: {{s: {{kind: short_shot, on: c, depth: [1, 1]}}}}"), "s")
+
+
+def test_holes_in_a_missing_feature_are_missing_with_it() -> None:
+    text = "part: p\nfeatures: [{name: a, add: box, size: [9, 9, 9]}, {name: ear, add: box, size: [9, 4, 2], at: [8, 0, 0]}, {name: hole, cut: cylinder, radius: 1, height: 9, at: [10, 0, -4]}]\n"
+    part = cad.parse(text + "defects: {gone: {kind: missing, on: ear}}")
+    mesh, _ = made(part, "gone")
+    assert mesh.volume == pytest.approx(729, rel=1e-12)
+    with pytest.raises(cad.InputError, match=r"feature hole .* changes nothing"):  # as a part of its own it is still a mistake
+        cad.parse(text.replace("{name: ear, add: box, size: [9, 4, 2], at: [8, 0, 0]}, ", ""))
 
 
 # Bend, twist, scale, shift

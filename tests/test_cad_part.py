@@ -15,7 +15,7 @@ import cad
 from cad.expressions import evaluate
 from cad.part import KEYS, SHELF, Tolerance
 from cad.reading import read_yaml, yaml_text
-from cad.solids import SOLIDS
+from cad.solids import SOLIDS, fields
 
 CAP = (SHELF / "notched_cap.yaml").read_text(encoding="utf-8")
 BLOCK = "part: block\ndimensions: {side: 4.0 ± 0.1}\nfeatures:\n  - {name: body, add: box, size: [side, side, side]}\n"
@@ -311,6 +311,13 @@ VALUES = st.recursive(
 )  # fmt: skip
 POINTS = st.lists(st.tuples(NUMBERS, NUMBERS).map(list), max_size=5)
 FIELDS = [
+    "diameter",
+    "pitch",
+    "path",
+    "thickness",
+    "chamfer",
+    "fillet",
+    "mirror",
     "radius",
     "height",
     "top",
@@ -340,6 +347,62 @@ def test_values_of_the_wrong_kind_make_a_mistake(solid: str, fields: dict, other
     body = {"name": "body", "add": solid, **fields}
     data = {"part": "p", "dimensions": {"side": 4.0}, "features": [body], **others}
     assert parses_or_complains(yaml.safe_dump(data, sort_keys=False))
+
+
+# Files that could be meant: every solid with fields that fit it, in any order and place
+
+LENGTHS = st.sampled_from([0.5, 1, 2, 3, 5, 8, "side", "side / 2", "2 * side - 3"])
+PLACE = st.lists(st.sampled_from([-3, -1, 0, 0, 0, 1, 3, "side"]), min_size=3, max_size=3)
+TURN = st.lists(st.sampled_from([0, 0, 30, 45, 90]), min_size=3, max_size=3)
+RIMS = LENGTHS | st.dictionaries(st.sampled_from(["top", "bottom", "upright", "top_inner"]), st.sampled_from([0.2, 0.5, 1]), max_size=2)
+POLYGON = st.lists(st.lists(st.integers(0, 6), min_size=2, max_size=2), min_size=3, max_size=6)
+MEANT = {
+    "radius": LENGTHS, "height": LENGTHS, "top": LENGTHS | st.just(0), "inner": LENGTHS, "tube": LENGTHS, "sides": st.integers(3, 9), "across_flats": LENGTHS,
+    "module": st.sampled_from([0.5, 1]), "teeth": st.integers(6, 24), "pressure_angle": st.sampled_from([14.5, 20, 25]), "diameter": LENGTHS,
+    "pitch": st.sampled_from([0.5, 1, 1.25]), "thickness": st.sampled_from([0.2, 0.5, 1]), "angle": st.integers(-80, 80), "bend": st.sampled_from([0, 0.5, 1]),
+    "size": st.lists(LENGTHS, min_size=3, max_size=3), "radii": st.lists(LENGTHS, min_size=3, max_size=3), "polygon": POLYGON, "profile": POLYGON, "path": POLYGON,
+    "chamfer": RIMS, "fillet": RIMS,
+}  # fmt: skip
+REPEATS = st.fixed_dictionaries(
+    {"count": st.integers(1, 9)}, optional={"axis": st.sampled_from(["x", "y", "z"]), "radius": LENGTHS}
+) | st.fixed_dictionaries({"count": st.integers(1, 9), "step": PLACE})
+
+
+@st.composite
+def entries(draw: st.DrawFn, operations: tuple[str, ...] = ("add", "add", "cut", "keep")) -> dict:
+    solid = draw(st.sampled_from(sorted(SOLIDS)))
+    own = fields(solid)
+    values = draw(
+        st.fixed_dictionaries(
+            {n: MEANT[n] for n, needed in own.items() if needed}, optional={n: MEANT[n] for n, needed in own.items() if not needed}
+        )
+    )
+    common = {"at": PLACE, "rotate": TURN, "repeat": REPEATS, "mirror": st.sampled_from(["x", ["x", "y"]])}
+    extra = draw(st.fixed_dictionaries({}, optional=common))
+    name, operation = draw(st.sampled_from("abc")), draw(st.sampled_from(operations))
+    return {"name": name, operation: solid, **values, **extra}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(entries(("add",)), st.lists(entries(), max_size=2)).map(lambda f: [f[0], *f[1]]),
+    st.sampled_from(["4.0", "4.0 ± 0.1", "4 H7", "4.0 +0.2 -0.1"]),
+    st.fixed_dictionaries({"chord": st.sampled_from([0.05, 0.2])}, optional={"tolerances": st.sampled_from(["ISO 2768-m", "ISO 2768-v"]), "population": st.sampled_from(["corners", "normal"])}),
+)  # fmt: skip
+def test_a_file_that_could_be_meant_builds_or_is_refused_with_its_key(features: list[dict], side: str, others: dict) -> None:
+    data = {"part": "p", **others, "dimensions": {"side": side}, "features": features}
+    try:
+        part = cad.parse(yaml_text(data))
+    except cad.InputError as error:
+        key = error.place.split(".")
+        assert key[0] in KEYS
+        assert key[0] != "features" or int(key[1]) < len(features)
+        assert "\n" not in str(error)
+        return
+    for dimensions in (part.nominal, part.vary(np.random.default_rng(0))):
+        mesh = part.mesh(dimensions)
+        assert mesh.watertight
+        assert mesh.volume > 0
 
 
 # The shelf

@@ -17,6 +17,13 @@ PI = math.pi
 L_SHAPE = ((0, 0), (3, 0), (3, 1), (1, 1), (1, 4), (0, 4))  # area 3 + 3
 RING = ((2, 0), (4, 0), (4, 3))  # a right triangle: area 3, its middle at r = 10/3
 
+
+def thread_volume(diameter: float, pitch: float, height: float) -> float:
+    """mm3: of ISO 68-1's basic profile, by the mean of its squared radius over a pitch."""
+    big, small = diameter / 2, diameter / 2 - 5 / 8 * math.sqrt(3) / 2 * pitch
+    return PI * height * (big**2 / 8 + small**2 / 4 + 5 / 8 * (big**2 + big * small + small**2) / 3)
+
+
 CASES: dict[str, list[tuple[dict, float]]] = {
     "box": [({"size": (2, 3, 4)}, 24)],
     "cylinder": [({"radius": 3, "height": 5}, PI * 9 * 5)],
@@ -31,6 +38,9 @@ CASES: dict[str, list[tuple[dict, float]]] = {
     "torus": [({"radius": 4, "tube": 1}, 2 * PI**2 * 4)],
     "extrude": [({"polygon": L_SHAPE, "height": 4}, 24), ({"polygon": L_SHAPE[::-1], "height": 4}, 24)],
     "revolve": [({"profile": RING}, 2 * PI * 3 * 10 / 3), ({"profile": RING[::-1]}, 2 * PI * 3 * 10 / 3)],
+    "thread": [({"diameter": 8, "pitch": 1.25, "height": 10}, thread_volume(8, 1.25, 10)), ({"diameter": 20, "pitch": 2.5, "height": 4}, thread_volume(20, 2.5, 4))],
+    "vane": [({"inner": 10, "radius": 38, "angle": 30, "thickness": 3, "height": 12}, 3 * 28 / 0.5 * 12), ({"inner": 3, "radius": 9, "angle": -30, "thickness": 1, "height": 2}, 6 / 0.5 * 2)],
+    "strip": [({"path": ((0, 0), (10, 0), (10, 10)), "thickness": 1, "height": 5, "bend": 2}, (16 + PI) * 5)],
 }  # fmt: skip
 ALL = [pytest.param(solid, values, volume, id=f"{solid}-{i}") for solid, cases in CASES.items() for i, (values, volume) in enumerate(cases)]
 FLAT = ("box", "prism", "extrude")
@@ -159,6 +169,136 @@ def test_a_gear_reaches_its_addendum_circle() -> None:
     assert np.hypot(x, y).min() == pytest.approx(8.75, abs=GRID)
 
 
+# Threads, strips, vanes
+
+
+def thread_radius(x: np.ndarray, y: np.ndarray, z: np.ndarray, diameter: float, pitch: float) -> np.ndarray:
+    """mm: the radius of ISO 68-1's profile where a right-hand helix takes it, at the angle and height of each point."""
+    from_crest = abs((z / pitch - np.arctan2(y, x) / (2 * PI) + 0.5) % 1 - 0.5) * pitch
+    return diameter / 2 - np.clip((from_crest - pitch / 16) * math.sqrt(3), 0, 5 / 8 * math.sqrt(3) / 2 * pitch)
+
+
+def test_every_vertex_of_a_thread_lies_on_its_right_hand_helix() -> None:
+    x, y, z = mesh_of(SOLIDS["thread"](8.0, 1.25, 10.0, chord=0.02)).vertices.T
+    side = (z > 1e-6) & (z < 10 - 1e-6)
+    assert side.sum() > 1000
+    assert np.hypot(x, y)[side] == pytest.approx(thread_radius(x, y, z, 8.0, 1.25)[side], abs=1e-6)
+
+
+def test_flanks_of_a_thread_include_sixty_degrees() -> None:
+    solid = SOLIDS["thread"](8.0, 1.25, 10.0, chord=1e-3)
+    low, high = (solid ^ Manifold.cube([4, 2e-3, 3]).translate([2, -1e-3, 3])).bounding_box()[2::3]
+    assert (low, high) == pytest.approx((3, 6))
+    mesh = mesh_of(solid)
+    flank = mesh.face_normals[(abs(mesh.face_normals[:, 2]) > 0.1) & (abs(mesh.face_normals[:, 2]) < 0.99)]
+    # 60 degrees to the axis in a plane through it; the lead angle, 3 degrees, makes cos a little less
+    assert np.degrees(np.arccos(abs(flank[:, 2]))) == pytest.approx(30, abs=0.2)
+
+
+def test_a_chamfered_thread_has_its_crests_taken_off_at_the_end() -> None:
+    plain, made = (mesh_of(SOLIDS["thread"](8.0, 1.25, 10.0, **edge, chord=0.01)) for edge in ({}, {"chamfer": (("bottom", 1.0),)}))
+    x, y, z = made.vertices.T
+    assert (np.hypot(x, y) - z).max(where=z < 0.9, initial=0) < 3.0 + 0.01  # the cone; 0.01: its facets stand out of it
+    assert made.volume < plain.volume
+    assert made.watertight
+
+
+def test_a_strip_is_as_thick_as_it_says_along_all_of_its_path() -> None:
+    mesh = mesh_of(SOLIDS["strip"](((0, 0), (10, 0), (10, 10)), 1.0, 2.0, 3.0, chord=1e-3))
+    x, y, _ = mesh.vertices.T
+    bend = (x > 7 + 1e-6) & (y < 3 - 1e-6)
+    radius = np.hypot(x - 7, y - 3)[bend]
+    assert np.minimum(abs(radius - 2.5), abs(radius - 3.5)) == pytest.approx(0, abs=1e-3)
+
+
+def test_a_vane_crosses_its_circles_at_its_angle() -> None:
+    mesh = mesh_of(SOLIDS["vane"](10.0, 40.0, 25.0, 0.01, 1.0, chord=1e-3))
+    foot = mesh.vertices[mesh.vertices[:, 2] < 0.5][:, :2]
+    foot = foot[np.argsort(np.linalg.norm(foot, axis=1))][::2]
+    step, radial = np.diff(foot, axis=0), foot[:-1] / np.linalg.norm(foot[:-1], axis=1, keepdims=True)
+    lean = np.degrees(np.arcsin((step * radial).sum(1) / np.linalg.norm(step, axis=1)))
+    assert np.median(lean) == pytest.approx(25, abs=0.5)
+    assert (foot[:-1, 0] * foot[1:, 1] - foot[:-1, 1] * foot[1:, 0]).mean() > 0  # counter-clockwise outward
+
+
+# Broken edges
+
+
+def frustum(a: float, b: float, c: float) -> float:
+    """mm3: what a chamfer ``c`` takes from the rim of a box whose rim is ``a`` by ``b``."""
+    return a * b * c - ((a * b) * c - (a + b) * c**2 + 4 * c**3 / 3)
+
+
+def pill(a: float, b: float, c: float, r: float) -> float:
+    """mm3: a box with all of its edges and corners rounded (Steiner): a smaller box, grown by a ball."""
+    x, y, z = a - 2 * r, b - 2 * r, c - 2 * r
+    return x * y * z + 2 * r * (x * y + y * z + z * x) + PI * r**2 * (x + y + z) + 4 / 3 * PI * r**3
+
+
+SPANDREL = (
+    1 - PI / 4,
+    (10 - 3 * PI) / (3 * (4 - PI)),
+)  # between a square corner and its arc, radius 1: area, its middle's distance from each side
+BROKEN = [
+    ("box", {"size": (9, 7, 5)}, {"chamfer": 1.0}, 315 - 2 * frustum(9, 7, 1)),
+    ("box", {"size": (9, 7, 5)}, {"chamfer": {"upright": 1.0}}, 315 - 4 * 0.5 * 5),
+    ("box", {"size": (9, 7, 5)}, {"fillet": {"upright": 2.0}}, 315 - (4 - PI) * 4 * 5),
+    ("box", {"size": (9, 7, 5)}, {"fillet": {"upright": 2.0, "top": 2.0, "bottom": 2.0}}, pill(9, 7, 5, 2)),
+    ("extrude", {"polygon": L_SHAPE, "height": 4}, {"fillet": {"upright": 0.4}}, 24 - (1 - PI / 4) * 0.16 * 4 * (5 - 1)),
+    ("extrude", {"polygon": L_SHAPE[::-1], "height": 4}, {"chamfer": {"top": 0.3}}, 24 - 14 * 0.3**2 / 2 + 4 * 0.3**3 / 3),
+    ("cylinder", {"radius": 5, "height": 4}, {"chamfer": {"top": 1.0}}, PI * (25 * 3 + (25 + 20 + 16) / 3)),
+    ("cylinder", {"radius": 5, "height": 4}, {"fillet": 1.0}, PI * 100 - 2 * 2 * PI * (5 - SPANDREL[1]) * SPANDREL[0]),
+    ("cone", {"radius": 5, "top": 0, "height": 5}, {"chamfer": {"bottom": 1.0}}, PI * 125 / 3 - 2 * PI * math.sin(PI / 4) / 2 * (5 + 4 + 5 - math.sqrt(0.5)) / 3),
+    ("tube", {"radius": 5, "inner": 3, "height": 4}, {"chamfer": {"top_inner": 0.5, "bottom": 0.5}}, PI * 64 - 2 * PI * 0.125 * (3 + 0.5 / 3 + 5 - 0.5 / 3)),
+    ("revolve", {"profile": ((3, 0), (5, 0), (5, 4), (3, 4))}, {"chamfer": {"top_inner": 0.5, "bottom": 0.5}}, PI * 64 - 2 * PI * 0.125 * 8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("solid", "values", "edges", "volume"), BROKEN, ids=lambda v: str(v) if isinstance(v, str) else None)
+def test_a_broken_edge_takes_the_volume_of_its_formula(solid: str, values: dict, edges: dict, volume: float) -> None:
+    given = {k: tuple(v.items()) if isinstance(v, dict) else v for k, v in edges.items()}
+    meshes = [mesh_of(SOLIDS[solid](**values, **given, chord=chord)) for chord in (1e-3, 1e-4)]
+    assert all(m.watertight for m in meshes)
+    errors = [abs(m.volume - volume) / volume for m in meshes]
+    assert errors[1] < 2e-4
+    assert errors[1] < 0.5 * errors[0] or errors[0] < 1e-9
+    whole = mesh_of(SOLIDS[solid](**values, chord=1e-3))
+    assert meshes[0].bounds[:, 2] == pytest.approx(whole.bounds[:, 2], abs=1e-9)
+
+
+def test_a_chamfered_cylinder_is_the_revolved_profile() -> None:
+    one = mesh_of(SOLIDS["cylinder"](5.0, 4.0, chamfer=1.0, chord=0.02))
+    other = mesh_of(SOLIDS["revolve"](((0, 0), (4, 0), (5, 1), (5, 3), (4, 4), (0, 4)), chord=0.02))
+    assert one.volume == pytest.approx(other.volume, rel=1e-9)
+
+
+def test_a_prism_of_many_sides_is_broken_as_a_cylinder_is() -> None:
+    prism = mesh_of(SOLIDS["prism"](256, 4.0, radius=5.0, fillet=1.0, chord=1e-3))
+    cylinder = mesh_of(SOLIDS["cylinder"](5.0, 4.0, fillet=1.0, chord=1e-3))
+    assert prism.volume == pytest.approx(cylinder.volume, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("solid", "values", "edges", "place"),
+    [
+        ("box", {"size": (9, 7, 5)}, {"chamfer": (("top", 3.6),)}, "chamfer.top"),
+        ("box", {"size": (9, 7, 5)}, {"fillet": (("upright", 3.6),)}, "fillet.upright"),
+        ("box", {"size": (9, 7, 5)}, {"chamfer": 2.6}, "chamfer"),
+        ("box", {"size": (9, 7, 5)}, {"chamfer": 0}, "chamfer"),
+        ("box", {"size": (9, 7, 5)}, {"chamfer": 1, "fillet": (("top", 1),)}, "fillet.top"),
+        ("cylinder", {"radius": 5, "height": 4}, {"fillet": (("upright", 1),)}, "fillet.upright"),
+        ("cylinder", {"radius": 5, "height": 4}, {"fillet": (("top", 5.5),)}, "fillet.top"),
+        ("cone", {"radius": 5, "top": 0, "height": 4}, {"chamfer": (("top", 1),)}, "chamfer.top"),
+        ("revolve", {"profile": ((0, 0), (3, 0), (3, 2), (0, 2))}, {"chamfer": (("top_inner", 1),)}, "chamfer.top_inner"),
+        ("gear", {"module": 1, "teeth": 20, "height": 5}, {"chamfer": 2.0}, "chamfer"),
+    ],
+)
+def test_an_edge_that_cannot_be_broken_is_named(solid: str, values: dict, edges: dict, place: str) -> None:
+    with pytest.raises(cad.InputError) as caught:
+        SOLIDS[solid](**values, **edges, chord=0.02)
+    assert caught.value.place == place
+
+
 # What a solid refuses
 
 
@@ -185,6 +325,15 @@ def test_a_length_of_zero_is_named(solid: str) -> None:
         ("extrude", {"polygon": ((0, 0), (1, 1), (1, 0), (0, 1)), "height": 1}, "polygon"),
         ("extrude", {"polygon": ((0, 0), (1, 1), (2, 2)), "height": 1}, "polygon"),
         ("revolve", {"profile": ((-1, 0), (1, 0), (1, 1))}, "profile"),
+        ("thread", {"diameter": 4, "pitch": 2, "height": 9}, "pitch"),
+        ("thread", {"diameter": 4, "pitch": 0.01, "height": 9}, "pitch"),
+        ("vane", {"inner": 4, "radius": 4, "angle": 30, "thickness": 1, "height": 1}, "inner"),
+        ("vane", {"inner": 2, "radius": 4, "angle": 0, "thickness": 1, "height": 1}, "angle"),
+        ("vane", {"inner": 0.5, "radius": 9, "angle": 5, "thickness": 2, "height": 1}, "thickness"),
+        ("strip", {"path": ((0, 0), (0, 0), (1, 1)), "thickness": 0.1, "height": 1}, "path"),
+        ("strip", {"path": ((0, 0), (4, 0), (4, 4)), "thickness": 1, "height": 1, "bend": 0.4}, "bend"),
+        ("strip", {"path": ((0, 0), (4, 0), (4, 4)), "thickness": 1, "height": 1, "bend": 5}, "bend"),
+        ("strip", {"path": ((0, 0), (4, 0), (2, 3), (2, -3)), "thickness": 1, "height": 1}, "path"),
         ("gear", {"module": 1, "teeth": 5, "height": 1}, "teeth"),
         ("gear", {"module": 1, "teeth": 20, "height": 1, "pressure_angle": 90}, "pressure_angle"),
     ],
@@ -196,7 +345,7 @@ def test_a_shape_that_cannot_be_is_named_by_its_field(solid: str, values: dict, 
 
 
 def test_the_fields_of_a_solid_are_those_of_its_function() -> None:
-    assert fields("prism") == {"sides": True, "height": True, "across_flats": False, "radius": False}
+    assert fields("prism") == {"sides": True, "height": True, "across_flats": False, "radius": False, "chamfer": False, "fillet": False}
 
 
 # Where a feature stands: rotate, then at; repeat
@@ -258,3 +407,55 @@ def test_copies_that_meet_are_one_solid() -> None:
 def test_a_repeat_that_cannot_be_is_named_by_its_key(repeat: str, place: str) -> None:
     with pytest.raises(cad.InputError, match=rf"^features\.0\.repeat\.{place}: "):
         made(f"add: box, size: [1, 1, 1], repeat: {repeat}")
+
+
+def test_a_repeat_with_a_step_goes_in_a_row() -> None:
+    mesh = made("add: box, size: [2, 2, 2], at: [1, 0, 0], repeat: {count: 3, step: [5, 0, 1]}")
+    assert mesh.volume == pytest.approx(3 * 8, rel=1e-9)
+    assert mesh.bounds == pytest.approx(np.array([[0, -1, -1], [12, 1, 3]]), abs=1e-9)
+
+
+def test_a_step_and_a_circle_are_two_repeats() -> None:
+    with pytest.raises(cad.InputError, match=r"features\.0\.repeat: .*step goes in a row"):
+        made("add: box, size: [1, 1, 1], repeat: {count: 2, step: [1, 0, 0], radius: 4}")
+
+
+def test_many_copies_that_meet_are_the_solid_that_few_make() -> None:
+    row = made("add: box, size: [2, 1, 1], repeat: {count: 99, step: [1, 0, 0]}")
+    assert row.volume == pytest.approx(100, rel=1e-9)
+    assert row.watertight
+
+
+@pytest.mark.parametrize(("mirror", "copies"), [("x", 2), ("[x]", 2), ("[x, y]", 4), ("[x, y, z]", 8)])
+def test_a_mirror_keeps_the_solid_and_adds_its_image(mirror: str, copies: int) -> None:
+    mesh = made(f"add: cone, radius: 1, top: 0.5, height: 2, at: [5, 7, 9], mirror: {mirror}", chord=0.01)
+    one = made("add: cone, radius: 1, top: 0.5, height: 2", chord=0.01)
+    assert mesh.volume == pytest.approx(copies * one.volume, rel=1e-9)
+    for axis in range(3):
+        mirrored = "xyz"[axis] in mirror
+        assert (mesh.bounds[0, axis] == pytest.approx(-mesh.bounds[1, axis], abs=1e-9)) == mirrored
+
+
+def test_the_mirror_image_of_a_thread_is_left_handed() -> None:
+    mesh = made("add: thread, diameter: 8, pitch: 1.25, height: 5, at: [10, 0, 0], mirror: x")
+    x, y, z = mesh.vertices[(mesh.vertices[:, 0] < 0) & (mesh.vertices[:, 2] > 1e-6) & (mesh.vertices[:, 2] < 5 - 1e-6)].T
+    assert np.hypot(x + 10, y) == pytest.approx(thread_radius(-(x + 10), y, z, 8, 1.25), abs=1e-6)
+
+
+def test_a_plane_that_is_none_is_named() -> None:
+    with pytest.raises(cad.InputError, match=r"^features\.0\.mirror"):
+        made("add: box, size: [1, 1, 1], mirror: w")
+
+
+# Budgets
+
+
+def test_a_repeat_of_too_many_triangles_is_refused() -> None:
+    with pytest.raises(cad.InputError, match=r"features\.0\.repeat\.count: 720 copies have \d+ triangles; wanted at most 400000"):
+        made("add: sphere, radius: 90, repeat: {count: 720, radius: 9000}")
+
+
+def test_a_build_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cad.build.MAX_SECONDS", 0.0)
+    with pytest.raises(cad.InputError, match=r"features\.0: the part is not built after 0 s; wanted fewer copies or facets"):
+        made("add: box, size: [1.25, 1, 1]")

@@ -139,6 +139,41 @@ def test_the_part_file_page_opens_with_a_part_that_builds_and_renders() -> None:
         assert draw_sample(part, Recipe(0, 1), "test", label, 0).mask.any()
 
 
+def test_every_part_of_the_part_file_page_loads_with_its_defects() -> None:
+    import numpy as np
+
+    import cad
+
+    page = (ROOT / "docs" / "part_files.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(part:.*?)```", page, re.S)
+    assert len(blocks) >= 3
+    for block in blocks:
+        part = cad.parse(block)
+        part.check_tolerances()
+        for name, spec in part.defects.items():
+            for severity in spec.range:
+                assert part.with_defect(name, np.random.default_rng(0), severity=severity)[0].watertight
+
+
+def test_the_part_file_page_names_every_key_and_every_part_of_the_shelf() -> None:
+    import cad
+    from cad.part import KEYS
+    from cad.solids import EDGES
+
+    page = (ROOT / "docs" / "part_files.md").read_text(encoding="utf-8")
+    words = {*KEYS, *cad.shelf(), *(e for edges in EDGES.values() for e in edges), "mirror", "step", "count", "corners", "uniform", "cpk"}
+    assert sorted(w for w in words if f"`{w}`" not in page and not re.search(rf"\b{w}\b", page)) == []
+
+
+def test_the_python_of_the_part_file_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "part_files.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(block, "docs/part_files.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "plate" in out
+    assert "dimension ('bolts',) -3.0 mm" in out
+
+
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(compile(block, "README.md", "exec"), {})

@@ -11,6 +11,7 @@ from PIL import Image
 import cad
 from cad.errors import InputError
 from synth.drawable import Drawable
+from synth.picture import parts_picture
 from synth.preview import TITLE, _mask, _rising, _telling, ladder, nearness, preview
 from synth.raycast import draw, truth
 from synth.scene import draw_scene
@@ -86,3 +87,18 @@ def test_mistakes_are_told(cap: cad.Part, command, tmp_path: Path, monkeypatch: 
     code, out, _ = command("synth preview notched_cap --size 32 --ladder 2")
     with Image.open(out.strip()) as sheet:
         assert code == 0 and sheet.size[0] == 3 * 36 - 4
+
+
+# The sheet of parts
+
+
+def test_a_sheet_of_parts_has_two_tiles_of_each_as_alone(cap: cad.Part, nut: cad.Part) -> None:
+    size, row = 96, 96 + 22
+    sheet = np.asarray(parts_picture([cap, nut, cap], size=size, columns=2))
+    assert sheet.shape == (2 * row, 4 * size, 3)
+    alone = np.asarray(parts_picture([cap], size=size, columns=1))
+    assert np.array_equal(sheet[:row, : 2 * size], alone)
+    assert np.array_equal(sheet[row:, : 2 * size], alone)
+    assert (sheet[row:, 2 * size :] == 255).all()  # nothing where there is no part
+    for tile in np.split(sheet[:size], 4, axis=1):  # from above and below, of cap and nut
+        assert 0.2 < (tile != 255).any(-1).mean() < 0.8
