@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,15 +100,14 @@ def agreement(rings: np.ndarray, other: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True, eq=False)
 class Memory:
     """``reference`` (RINGS, SPOKES): the mean good picture; ``period``: turns to a round after which it looks alike; ``patches`` (N, CELLS,
-    CELLS, C) float16 of good photographs and their turns, ``owner`` (N,) whose they are; ``centre`` and ``spread`` (CELLS, CELLS) of
-    good distances at each place."""
+    CELLS, C) float16 of good photographs and their turns, ``owner`` (N,) whose they are; ``good`` (K, CELLS, CELLS): how far each photograph's
+    places are from the others', by which it is told what is far."""
 
     reference: np.ndarray
     period: int
     patches: np.ndarray
     owner: np.ndarray
-    centre: np.ndarray
-    spread: np.ndarray
+    good: np.ndarray
     spins: bool
 
     @classmethod
@@ -127,16 +126,22 @@ class Memory:
         pictures = [(f.turned(t) if t else f).picture for t in turns for f in frames]
         patches = np.concatenate([features(np.stack(pictures[i : i + 8])) for i in range(0, len(pictures), 8)]).astype(np.float16)
         owner = np.tile(np.arange(len(frames)), len(turns))
-        blank = cls(reference, period, patches, owner, np.zeros((CELLS, CELLS)), np.ones((CELLS, CELLS)), spins)
-        good = (
-            np.stack([blank.distances(patches[k].astype(np.float32), owner != k) for k in range(len(frames))]) if len(frames) > 1 else None
-        )
-        if good is None:
+        blank = cls(reference, period, patches, owner, np.zeros((0, CELLS, CELLS), np.float32), spins)
+        if len(frames) < 2:
             return blank
-        good = ndimage.gaussian_filter(good, (0, POOLED, POOLED))
-        centre = ndimage.gaussian_filter(np.median(good, 0), SMOOTH)
-        spread = ndimage.gaussian_filter(1.4826 * np.median(np.abs(good - np.median(good, 0)), 0), 2 * SMOOTH)
-        return cls(reference, period, patches, owner, centre, np.maximum(spread, FLOOR * np.median(centre)), spins)
+        good = np.stack([blank.distances(patches[k].astype(np.float32), owner != k) for k in range(len(frames))])
+        return replace(blank, good=ndimage.gaussian_filter(good, (0, POOLED, POOLED)).astype(np.float32))
+
+    def usual(self, leave: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(CELLS, CELLS) the middle and the spread of good distances at each place; those of photograph ``leave`` do not count: beside
+        its own, it would look less strange than a photograph to come."""
+        good = self.good if leave is None or len(self.good) < 3 else np.delete(self.good, leave, 0)
+        if not len(good):
+            return np.zeros((CELLS, CELLS)), np.ones((CELLS, CELLS))
+        middle = np.median(good, 0)
+        centre = ndimage.gaussian_filter(middle, SMOOTH)
+        spread = ndimage.gaussian_filter(1.4826 * np.median(np.abs(good - middle), 0), 2 * SMOOTH)
+        return centre, np.maximum(spread, FLOOR * np.median(centre))
 
     def distances(self, query: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
         """(CELLS, CELLS) from patches (CELLS, CELLS, C) to the nearest remembered ones no more than WINDOW cells away, of the pictures that
@@ -156,6 +161,10 @@ class Memory:
         return best.clamp(min=0).sqrt().numpy().astype(float)
 
     @cached_property
+    def _usual(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.usual()
+
+    @cached_property
     def _known(self) -> Any:
         import torch
 
@@ -169,19 +178,20 @@ class Memory:
             self.distances(features(frame.picture[None])[0], None if leave is None else self.owner != leave), POOLED
         )
         share = frame.inside.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean((1, 3))
-        places = np.where(ndimage.binary_dilation(share > 0.25), (far - self.centre) / self.spread, 0.0)
+        centre, spread = self._usual if leave is None else self.usual(leave)
+        places = np.where(ndimage.binary_dilation(share > 0.25), (far - centre) / spread, 0.0)
         count = max(1, round(TOP * places.size))
         return places, float(np.sort(places.ravel())[-count:].mean()), frame
 
     @property
     def fingerprint(self) -> str:
         """Of what is remembered: a threshold holds for this memory alone."""
-        return hashlib.sha256(self.patches.tobytes() + self.centre.astype(float).tobytes()).hexdigest()[:16]
+        return hashlib.sha256(self.patches.tobytes() + self.good.tobytes()).hexdigest()[:16]
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What a file of it holds."""
         return {
-            "reference": self.reference, "patches": self.patches, "owner": self.owner.astype(np.int64), "centre": self.centre, "spread": self.spread,
+            "reference": self.reference, "patches": self.patches, "owner": self.owner.astype(np.int64), "good": self.good,
             "period": np.array([self.period]), "spins": np.array([int(self.spins)]),
         }  # fmt: skip
 
@@ -192,8 +202,7 @@ class Memory:
             int(held["period"][0]),
             held["patches"],
             held["owner"],
-            held["centre"],
-            held["spread"],
+            held["good"],
             bool(held["spins"][0]),
         )
 

@@ -27,9 +27,10 @@ from detect.cad_detector import TERM, CadRun, run_id
 from detect.calibrate import Conformal, check_alpha
 from detect.compare import regions
 from detect.explain import by_votes
+from detect.finding import finding
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration, region_record
 from detect.memory import CELLS, SIDE, Frame, Memory, framed, symmetry_of, unframed
-from detect.outline import Outlined, OutlineSearch, stretched
+from detect.outline import Outlined, OutlineSearch
 from detect.photographs import Photograph
 from detect.silhouette import Silhouette, silhouettes
 from synth.poses import rotations
@@ -45,12 +46,10 @@ SIZE = 160  # px at which photographs are read: an outline wants more of them th
 UPRIGHT = 30.0  # degrees of tilt up to which a part's frame is flat enough for a memory
 LEVEL = 0.999  # quantile of good photographs' pixels above which a region lies
 # of each term of the score: less than that is never its unit, however alike good photographs are
-TERMS = {"outline": 0.02, "holes": 0.05, "memory": 1.0, "compare": 0.3}
+TERMS = {"outline": 0.02, "holes": 0.08, "memory": 1.0, "compare": 0.3}
 RELIABLE = 0.8  # median IoU of good photographs' outlines with the form's, below which outlines are not to be had
 ANOTHER = 0.5  # IoU of outlines below which a photograph shows no such part
 STEP = 0.02  # of the part's diagonal: a step as high tells turns apart as well as a wall does
-WELL = 0.95  # IoU of outlines below which a photograph may show another part than this, and that is said
-PIECE = 0.01  # of the part's area: a smaller piece of the outline is not said to be missing, or too much
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +262,7 @@ class PhotoDetector:
             score = 10 * conformal.threshold
             return self._inspection(photograph, score, "not this part", [], {}, 0, seen.seconds, seen.silhouette.reason)
         score = in_units(seen.terms, self.calibration.units)
-        verdict, reason, places = conformal.verdict(score), None, []
+        verdict, reason, places, told = conformal.verdict(score), None, [], None
         if seen.found.iou < ANOTHER:
             verdict, reason = "not this part", f"no pose of the part has such an outline: {100 * seen.found.iou:.0f} % of it agrees"
         elif seen.silhouette.reason is not None:
@@ -274,53 +273,26 @@ class PhotoDetector:
             places = [
                 region_record(r, anomaly, by_votes(r, anomaly, seen.found.ids, names), photograph) for r in regions(anomaly, level)[:8]
             ]
-            if seen.terms.get("outline", 0.0) > self.calibration.units.get("outline", np.inf) and (told := self.finding(seen)) is not None:
-                words, piece = told
-                apart = "" if piece is None or seen.found.iou > WELL else f"; its outline agrees with the nearest pose's by {100 * seen.found.iou:.0f} %"  # fmt: skip
-                reason = reason or words + apart
-                if piece is not None:  # it comes first; what is missing is missing of something that was added
-                    added = tuple(dict.fromkeys(f.name for f in self.form.part.features if f.operation == "add"))
-                    name = by_votes(piece, anomaly, seen.found.ids, names, among=added)
-                    places.insert(0, region_record(piece, anomaly, name, photograph))
+            asked, level = self.calibration.units, self.calibration.levels[0]
+            if seen.terms.get("outline", 0.0) > asked.get("outline", np.inf):
+                told = finding(self.form.part, self.search, seen.silhouette, seen.found, level)
+            if told is not None:  # it comes first
+                reason = reason or told.words
+                name = by_votes(told.where, anomaly, seen.found.ids, names, among=told.among)
+                places.insert(0, {**region_record(told.where, anomaly, name, photograph), "kind": told.kind})
         seconds = seen.seconds + time.perf_counter() - began
-        return self._inspection(photograph, score, verdict, places, self._pose(seen.found), seen.found.steps, seconds, reason, seen.terms)
-
-    def finding(self, seen: Seen) -> tuple[str, np.ndarray | None] | None:
-        """What is wrong with the outline, in words: a stretch of the whole, with the dimensions that are off by it; else a piece that is
-        missing, or too much, and where (S, S) bool it is."""
-        if (stretch := stretched(seen.silhouette, seen.found, self.search)) is not None:
-            factor, degrees = stretch
-            off = ", ".join(f"{n} about {self.form.part.nominal[n] * factor:.3g} mm" for n in self._across())
-            return (
-                f"{factor:.2f} times as long along {degrees:.0f} degrees as across: out of tolerance there: {off or 'the whole part'}",
-                None,
-            )
-        area = max((seen.found.ids > 0).sum(), 1)
-        for sign, words in ((-1, "a piece is missing"), (1, "more than the part is there")):
-            labels, count = ndimage.label(sign * seen.found.excess > self.calibration.levels[0])
-            sizes = np.bincount(labels.ravel(), minlength=2)[1:]
-            if count and sizes.max() > PIECE * area:
-                return f"{words}: {100 * sizes.max() / area:.0f} % of its outline's area", labels == 1 + int(np.argmax(sizes))
-        return None
-
-    def _across(self) -> list[str]:
-        """The dimensions that change the part's silhouette seen along its axis, or its holes."""
-        part = self.form.part
-        turn = np.array(self.search.known[0][0])
-        scene = self.search.scene(turn, (0.0, 0.0), 0.0)
-        return [n for n in part.dimensions if self._moves(n, scene)]
-
-    def _moves(self, name: str, scene: Any) -> bool:
-        from synth.drawable import Drawable
-        from synth.raycast import outline
-
-        part = self.form.part
-        try:
-            changed = Drawable.of(part.mesh({**part.nominal, name: 1.1 * part.nominal[name]}))
-        except InputError:
-            return False
-        own, other = (outline(item, scene, 96).feature > 0 for item in (self.search.item, changed))
-        return (own != other).sum() > 0.02 * own.sum()
+        return self._inspection(
+            photograph,
+            score,
+            verdict,
+            places,
+            self._pose(seen.found),
+            seen.found.steps,
+            seconds,
+            reason,
+            seen.terms,
+            told.dimensions if told else {},
+        )
 
     def _inspection(
         self,
@@ -333,12 +305,13 @@ class PhotoDetector:
         seconds: float,
         reason: str | None,
         terms: dict[str, float] | None = None,
+        dimensions: dict[str, Any] | None = None,
     ) -> Inspection:
         conformal = self.calibration.conformal
         told = {n: round(v / self.calibration.units[n], 4) for n, v in (terms or {}).items() if n in self.calibration.units}
         return Inspection(
             str(photograph.path), score, conformal.p_value(score), conformal.threshold, verdict, places, pose, steps, round(1e3 * seconds, 3), self.name,
-            None, {}, reason, told,
+            None, dimensions or {}, reason, told,
         )  # fmt: skip
 
     def _missing(self) -> str:
