@@ -62,10 +62,13 @@ def ablate(part: Part, real: Path, folder: Path, budget: Budget, *, names: Seque
     InputError."""
     check_names(names)
     began = time.perf_counter()
-    looked = look(part, real, folder, budget)
-    labels = sorted(set(looked.labels) - {"good"})
+    plan = photographs(real, budget)
+    labels = sorted({label for label, _ in plan} - {"good"})
     if unknown := [n for n in apart if n not in labels]:
         raise InputError("--apart", f"found {unknown[0]}", wanted=", ".join(labels))
+    if set(apart) == set(labels):
+        raise InputError("--apart", "no class is left", wanted="one to tell from good")
+    looked = look(part, plan, folder, budget)
     scores = {name: _scores(part, levels, looked, folder, budget, device) for name, levels in variants(names).items()}
     shape = np.isin(looked.labels, [n for n in labels if n not in apart])
     figures = {
@@ -92,21 +95,26 @@ def check_names(names: Sequence[str]) -> None:
             raise InputError("--class", f'found "{name}"', wanted=", ".join(NAMES), step=nearest(name, NAMES))
 
 
-def look(part: Part, real: Path, folder: Path, budget: Budget) -> Looked:
-    """Fits the part's outline to the test photographs of ``real``, once for all variants. Raises InputError where there is no test/good, no
-    class beside it, or hardly a part."""
-    from detect.cad_detector import CadRun
-    from detect.photo_detector import PhotoDetector
-    from detect.photographs import read_all
+def photographs(real: Path, budget: Budget) -> list[tuple[str, Path]]:
+    """(label, path) of those that are looked at. Raises InputError where there is no test/good, or no class beside it."""
     from detect.validation import check_layout, planned
-    from train.cad_form import fit_form, open_form, read_config, wanted_of
 
     check_layout(real)
     plan = planned(real)
     labels = sorted({label for label, _ in plan})
     if labels == ["good"]:
         raise InputError(real, "has good photographs alone", wanted="test/<class> too, to tell them from")
-    plan = [pair for label in labels for pair in _some([p for p in plan if p[0] == label], budget.most)]
+    return [pair for label in labels for pair in _some([p for p in plan if p[0] == label], budget.most)]
+
+
+def look(part: Part, plan: list[tuple[str, Path]], folder: Path, budget: Budget) -> Looked:
+    """Fits the part's outline to photographs, once for all variants. Raises InputError where hardly a part is seen."""
+    from detect.cad_detector import CadRun
+    from detect.photo_detector import PhotoDetector
+    from detect.photographs import read_all
+    from train.cad_form import fit_form, open_form, read_config, wanted_of
+
+    labels = sorted({label for label, _ in plan})
     key = fingerprint([part.text, budget.side, version("formspect"), [(label, sha256(path)) for label, path in plan]])
     kept = folder / "looked.npz"
     if kept.exists():
@@ -129,7 +137,9 @@ def look(part: Part, real: Path, folder: Path, budget: Budget) -> Looked:
                     names.append(label)
             advance(len(chunk))
     if min((names.count(label) for label in labels), default=0) < 2:
-        raise InputError(real, f"hardly a part is seen in them: {lost}", wanted="photographs of the part before a plain background")
+        raise InputError(
+            plan[0][1].parent.parent, f"hardly a part is seen in them: {lost}", wanted="photographs of the part before a plain background"
+        )
     looked = Looked(np.stack(rows), np.array(names), lost)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = kept.with_name("looking.npz")

@@ -173,7 +173,7 @@ def differences(network: CompareNet, seen: np.ndarray) -> tuple[np.ndarray, np.n
 
 def held_out(network: CompareNet, part: Part, plan: Plan) -> dict[str, Any]:
     """On pairs that nothing was trained on: AUROC of the network's score, and of the plain residual's; ``asked``: whether it is better."""
-    pairs = draw_pairs(part, plan, HELD_OUT, split="test", told="held-out pairs")
+    pairs = draw_pairs(part, plan, min(HELD_OUT, plan.pairs), split="test", told="held-out pairs")
     bad = np.array([m.sum() >= SHOWN for m in pairs.marks])
     if bad.all() or not bad.any():
         return {"auroc": None, "residual_auroc": None, "asked": False}

@@ -79,7 +79,7 @@ def shaded(photo: np.ndarray, normals: np.ndarray, inside: np.ndarray) -> np.nda
     values, weight = photo[inside], np.ones(len(x))
     for _ in range(3):
         weighted = rows * weight[:, None]
-        factors = np.linalg.solve(weighted.T @ rows + 1e-2 * len(x) / 100 * np.eye(9), weighted.T @ values)
+        factors = np.linalg.solve(weighted.T @ rows + 1e-5 * weight.sum() * np.eye(9), weighted.T @ values)
         off = np.abs(values - rows @ factors)
         weight = 1 / np.maximum(off, 0.5 * np.median(off) + 1e-3)
         weight /= weight.max()
