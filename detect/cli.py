@@ -372,6 +372,42 @@ def _run_folder(folder: Path | None) -> Path:
     return folder
 
 
+@detect.command()
+@click.argument("good", type=click.Path(path_type=Path))
+@run_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("appearance.yaml"),
+    metavar="FILE",
+    help="Where the classes go.",
+)
+@json_option
+def appearance(good: Path, run_folder: Path | None, output: Path, as_json: bool) -> None:
+    """What GOOD photographs say of background, surface, light, camera and sensor, as classes that synth render and train compare take.
+
+    Example: detect appearance photos/good -o appearance.yaml
+    """
+    from cad.files import write
+    from detect.appearance import appearance as measured
+    from detect.cad_detector import CadDetector
+    from detect.opening import open_detector
+    from detect.photo_detector import PhotoDetector
+    from detect.photographs import find_images, read_all
+    from synth.randomise import blocks_json, blocks_text
+
+    opened = open_detector(_run_folder(run_folder), calibrated=False)
+    if not isinstance(opened, CadDetector):
+        raise InputError("--run", "the run is a learned form", wanted="a CAD form", step="train fit PART --form cad")
+    detector = PhotoDetector(opened.run)
+    blocks, middles = measured(detector, read_all(find_images(good), detector.size, detector.lens))
+    write(output, f"# Fitted to {middles['photographs']} photographs.\n{blocks_text(blocks)}")
+    rows = [f"{name:<12} {value:.3g}" for name, value in middles.items()]
+    result({"file": str(output), "medians": middles, "classes": blocks_json(blocks)}, as_json, "\n".join([*rows, f"classes: {output}"]))
+    say(f"next: train compare RUN --randomise {output}, or synth render PART --randomise {output}")
+
+
 def _terms(given: str | None) -> tuple[str, ...]:
     """Raises InputError for a name that is no term's."""
     from cad.errors import nearest

@@ -159,7 +159,7 @@ class PhotoDetector:
             found = self.fitted(photograph).found
             return None if found is None else self.beside(luminance(photograph.pixels) ** (1 / 2.2), found, side)[0]
 
-        return self._each(one, photographs)
+        return self.each(one, photographs)
 
     def whole(self, photograph: Photograph) -> Seen:
         """A photograph whose outline is not to be had: the part is where the picture is."""
@@ -186,7 +186,7 @@ class PhotoDetector:
         show no part."""
         check_alpha(alpha, len(photographs))
         with progress(2 * len(photographs), "calibrating", "images") as advance:
-            fits = [s for part in chunks(photographs) for s in self._each(self.fitted, part, advance)]
+            fits = [s for part in chunks(photographs) for s in self.each(self.fitted, part, advance)]
             agreed = np.array([0.0 if s.found is None else s.found.iou for s in fits])
             outlined = float(np.median(agreed)) >= RELIABLE
             learnable = "memory" in terms and self.flat and filters.available() and len(photographs) > 1
@@ -220,7 +220,8 @@ class PhotoDetector:
         )
         return self.calibration
 
-    def _each(self, work: Any, items: Sequence[Any], advance: Any = lambda count: None) -> list[Any]:
+    def each(self, work: Any, items: Sequence[Any], advance: Any = lambda count: None) -> list[Any]:
+        """``work`` of each of ``items``, on all cores, each on one thread."""
         with one_thread_each() as pool, threadpool_limits(1):
             done = list(pool.map(work, items))
         advance(len(items))
@@ -235,7 +236,7 @@ class PhotoDetector:
             raise not_calibrated(self.run.folder)
         memory, fit = self.calibration.memory, self.fitted if self.calibration.outlined else self.whole
         for part in chunks(photographs):
-            for photograph, seen in zip(part, self._each(lambda p: self.remembered(fit(p), memory), part), strict=True):
+            for photograph, seen in zip(part, self.each(lambda p: self.remembered(fit(p), memory), part), strict=True):
                 anomaly = self.anomaly(seen)
                 yield self.report(photograph, seen, anomaly), anomaly, self._pictured(seen)
 

@@ -21,6 +21,7 @@ from synth.blocks import CLASSES
 FORMAT = 1
 FINISH = "finish"  # a class of the pairs alone: greys that no renderer has (train.finish)
 NAMES = (*CLASSES, FINISH)
+FITTED = 20  # good photographs that an appearance is fitted to
 BOOTSTRAPS = 1000
 RESULT = "ablation.json"
 
@@ -69,7 +70,8 @@ def ablate(part: Part, real: Path, folder: Path, budget: Budget, *, names: Seque
     if set(apart) == set(labels):
         raise InputError("--apart", "no class is left", wanted="one to tell from good")
     looked = look(part, plan, folder, budget)
-    scores = {name: _scores(part, levels, looked, folder, budget, device) for name, levels in variants(names).items()}
+    known = variants(names) | fitted(real, part, folder)
+    scores = {name: _scores(name, part, levels, looked, folder, budget, device) for name, levels in known.items()}
     shape = np.isin(looked.labels, [n for n in labels if n not in apart])
     figures = {
         "format": FORMAT,
@@ -109,10 +111,7 @@ def photographs(real: Path, budget: Budget) -> list[tuple[str, Path]]:
 
 def look(part: Part, plan: list[tuple[str, Path]], folder: Path, budget: Budget) -> Looked:
     """Fits the part's outline to photographs, once for all variants. Raises InputError where hardly a part is seen."""
-    from detect.cad_detector import CadRun
-    from detect.photo_detector import PhotoDetector
     from detect.photographs import read_all
-    from train.cad_form import fit_form, open_form, read_config, wanted_of
 
     labels = sorted({label for label, _ in plan})
     key = fingerprint([part.text, budget.side, version("formspect"), [(label, sha256(path)) for label, path in plan]])
@@ -121,9 +120,7 @@ def look(part: Part, plan: list[tuple[str, Path]], folder: Path, budget: Budget)
         with np.load(kept) as held:
             if str(held["key"]) == key:
                 return Looked(held["seen"], held["labels"], dict(zip(held["lost_of"].tolist(), held["lost"].tolist(), strict=True)))
-    made = folder / "form"
-    fit_form(made, part, wanted_of(part, 64, 0), replace_other=True)
-    detector = PhotoDetector(CadRun(made, open_form(made, read_config(made))))
+    detector = form_of(part, folder)
     rows, names, lost = [], [], dict.fromkeys(labels, 0)
     with progress(len(plan), "fitting", "photographs") as advance:
         for start in range(0, len(plan), 16):
@@ -155,7 +152,37 @@ def _some(pairs: list[Any], most: int | None) -> list[Any]:
     return [pairs[k] for k in np.linspace(0, len(pairs) - 1, most).round().astype(int)]
 
 
-def _scores(part: Part, levels: dict[str, str], looked: Looked, folder: Path, budget: Budget, device: str) -> np.ndarray:
+def fitted(real: Path, part: Part, folder: Path) -> dict[str, dict[str, Any]]:
+    """The variant whose classes were fitted to the good photographs for calibration; none where there are none, or too few show the part."""
+    from detect.appearance import LEAST, appearance
+    from detect.curate import open_curated
+    from detect.photographs import read_all
+    from synth.randomise import blocks_json
+
+    good = _some(open_curated(real, check=False).paths("calibrate", "good"), FITTED)
+    if len(good) < LEAST:
+        return {}
+    detector = form_of(part, folder)
+    try:
+        blocks, _ = appearance(detector, read_all(good, detector.size, detector.lens))
+    except InputError as error:
+        say(f"appearance is not fitted: {error}")
+        return {}
+    return {f"fitted to {len(good)} good": {**blocks_json(blocks), FINISH: "default"}}
+
+
+def form_of(part: Part, folder: Path) -> Any:
+    """A detector of the part's CAD form, which is made in ``folder`` where it is not there."""
+    from detect.cad_detector import CadRun
+    from detect.photo_detector import PhotoDetector
+    from train.cad_form import fit_form, open_form, read_config, wanted_of
+
+    made = folder / "form"
+    fit_form(made, part, wanted_of(part, 64, 0), replace_other=True)
+    return PhotoDetector(CadRun(made, open_form(made, read_config(made))))
+
+
+def _scores(name: str, part: Part, levels: dict[str, Any], looked: Looked, folder: Path, budget: Budget, device: str) -> np.ndarray:
     """(seeds, n): what a network of this variant says of each photograph; kept, so that an ablation that was stopped goes on."""
     from train.compare_fit import Plan, differences, fit_compare
 
@@ -172,17 +199,13 @@ def _scores(part: Part, levels: dict[str, str], looked: Looked, folder: Path, bu
                 path,
                 {"levels": levels, "seed": seed, "measured": facts, "scores": differences(network, looked.seen)[1].astype(float).tolist()},
             )
-            say(f"{_named(levels):<26} seed {seed}: {facts['seconds']:.0f} s, loss {facts['loss']:.3f}")
+            say(f"{name:<26} seed {seed}: {facts['seconds']:.0f} s, loss {facts['loss']:.3f}")
         rows.append(read_json(path, "scores")["scores"])
     return np.array(rows)
 
 
 def _print_of(looked: Looked) -> str:
     return fingerprint([str(looked.seen.astype(np.float64).sum()), looked.labels.tolist()])
-
-
-def _named(levels: dict[str, str]) -> str:
-    return next(name for name, known in variants().items() if known == levels)
 
 
 def _figures(scores: np.ndarray, labels: np.ndarray, names: Sequence[str], shape: np.ndarray) -> dict[str, Any]:
