@@ -261,11 +261,12 @@ def page(figures: dict[str, Any]) -> str:
     return (
         environment("pipelines")
         .get_template("ablation.html")
-        .render(title=f"Ablation: {figures['part']}", a=figures, plot=svg(_bars(figures)))
+        .render(title=f"Ablation: {figures['part']}", a=figures, plot=svg(bars(figures)))
     )
 
 
-def _bars(figures: dict[str, Any]) -> Any:
+def bars(figures: dict[str, Any]) -> Any:
+    """What each class adds to all others, and alone, with its interval."""
     from detect.report import new_figure
 
     rows = list(figures["worth"].items())

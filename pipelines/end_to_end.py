@@ -16,6 +16,7 @@ from cad.part import Part
 from synth.sampling import Recipe
 
 STATE = "state.json"
+ABLATION = Path("ablation") / "ablation.json"  # where formspect ablate leaves it, which the report shows too
 DRAWN = 60  # views that stand in for good photographs where there are none
 
 
@@ -94,6 +95,7 @@ def run(part: Part, folder: str | Path, plan: Plan) -> dict[str, Any]:
     _use_calibration(folder / ("real" if plan.real else "synthetic"), made)
     page = folder / "report.html"
     sections = [sha256(folder / n / "section.json") for n in ("synthetic", "real") if (n == "synthetic" or plan.real)]
+    sections += [sha256(folder / ABLATION)] if (folder / ABLATION).exists() else []
     stages.run("report", [part.text, weights, sections, str(plan.real)], [page], lambda: _report(part, folder, plan, stages))
     return {
         "report": str(page),

@@ -13,6 +13,7 @@ from PIL import Image
 from cad.files import read_json, write
 from cad.part import Part
 from detect.report import data_uri, environment, new_figure, svg
+from pipelines.ablate import RESULT, bars
 from synth.dataset import open_dataset
 from synth.picture import contact_sheet, part_picture
 
@@ -33,6 +34,8 @@ def write_report(part: Part, folder: Path, plan: dict[str, Any], seconds: dict[s
         "synthetic": read_json(folder / "synthetic" / "section.json", "a section"),
         "real": read_json(real / "section.json", "a section") if plan["real"] else None,
         "baseline": read_json(real / "baseline.json", "a baseline") if plan["real"] else None,
+        "ablation": (ablation := _ablation(folder)),
+        "ablation_plot": ablation and svg(bars(ablation)),
         "plan": plan,
         "seconds": seconds,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
@@ -41,6 +44,12 @@ def write_report(part: Part, folder: Path, plan: dict[str, Any], seconds: dict[s
     page = environment("pipelines").get_template("report.html").render(facts)
     write(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _ablation(folder: Path) -> dict[str, Any] | None:
+    """What formspect ablate found, where it was run."""
+    path = folder / "ablation" / RESULT
+    return read_json(path, "an ablation") if path.exists() else None
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:
