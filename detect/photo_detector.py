@@ -25,6 +25,7 @@ from cad.views import Turn
 from detect import filters
 from detect.cad_detector import TERM, CadRun, run_id
 from detect.calibrate import Conformal, check_alpha
+from detect.clutter import among_clutter
 from detect.compare import regions
 from detect.explain import by_votes
 from detect.finding import finding
@@ -32,7 +33,7 @@ from detect.inspection import Inspection, chunks, not_calibrated, one_thread_eac
 from detect.memory import CELLS, SIDE, Frame, Memory, framed, symmetry_of, unframed
 from detect.outline import Outlined, OutlineSearch
 from detect.photographs import Photograph
-from detect.silhouette import Silhouette, silhouettes
+from detect.silhouette import Silhouette, cluttered, silhouettes
 from synth.poses import rotations
 from synth.raycast import draw, truth
 from synth.scene import about, product
@@ -130,9 +131,13 @@ class PhotoDetector:
         began = time.perf_counter()
         grey = luminance(photograph.pixels) ** (1 / 2.2)  # as it looks: steps in the dark count as those in the light do
         candidates = silhouettes(grey)
-        if not candidates[0].mask.any():
+        pairs = [(c, self.search(grey, c)) for c in candidates if c.mask.any()]
+        unclear = max((found.iou for _, found in pairs), default=0.0) < RELIABLE and cluttered(grey)
+        if unclear and (other := among_clutter(grey, self.search)) is not None:
+            pairs.append((other, self.search(grey, other)))
+        if not pairs:
             return Seen(candidates[0], None, None, {"outline": np.inf}, time.perf_counter() - began)
-        silhouette, found = min(((c, self.search(grey, c)) for c in candidates), key=lambda pair: pair[1].loss)
+        silhouette, found = min(pairs, key=lambda pair: pair[1].loss)
         terms, marks = {"outline": found.loss, "holes": found.holes}, None
         if self.network is not None:
             marks, terms["compare"] = self.marked(grey, found)

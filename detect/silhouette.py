@@ -19,6 +19,8 @@ SHARP = (0.6, 0.35)  # of the sharpest contour's gradient from which an outer on
 SAME = 0.9  # IoU of contours that are one
 FAINT = 3.0  # background's own deviations that a part must depart by
 DULL = 0.025  # of the grey range: a contour with less of a step than this is no part's
+UNEVEN = 0.04  # of the grey range that a plain background may be off a smooth surface
+STREWN = 0.15  # of the picture's border that may depart from it
 ALIKE = 0.4  # of the largest piece's area from which another one is a second part
 BESIDE = 0.05  # of the part's area from which a piece beside it is told: of another part that is cut off, or of what does not belong there
 CUT = 0.08  # of its outline that may lie on the picture's border
@@ -67,6 +69,15 @@ def background(grey: np.ndarray) -> tuple[np.ndarray, float]:
         if not grown:
             use &= rim.ravel()
     return (terms @ factors).reshape(h, w), deviation
+
+
+def cluttered(grey: np.ndarray) -> bool:
+    """Whether no smooth surface is behind the part: too much of the picture's border departs from the one that fits best."""
+    behind, deviation = background(grey)
+    width = max(2, len(grey) // 20)
+    off = np.abs(grey - behind) > max(FAINT * deviation, UNEVEN)
+    rim = np.concatenate([off[:width].ravel(), off[-width:].ravel(), off[:, :width].ravel(), off[:, -width:].ravel()])
+    return float(rim.mean()) > STREWN
 
 
 def silhouettes(grey: np.ndarray) -> list[Silhouette]:

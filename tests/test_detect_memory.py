@@ -158,7 +158,7 @@ def test_a_mark_that_no_outline_shows_is_remembered_as_strange_and_lies_where_it
 
 def test_without_a_memory_no_mark_is_seen_but_shapes_are(nut: cad.Part, folder: Path) -> None:
     detector = PhotoDetector(CadRun(folder, open_form(folder, read_config(folder))))
-    detector.calibrate([picture(nut, k) for k in range(100, 109)], 0.1, remember=False)
+    detector.calibrate([picture(nut, k) for k in range(100, 109)], 0.1, terms=("outline", "holes"))
     mesh, _ = nut.with_defect("broken-ring", np.random.default_rng(0), severity=0.3)
     broken, marked = (i for i, _, _ in detector.inspect([picture(nut, 20, mesh), picture(nut, 31, spot=0.3)]))
     assert broken.verdict == "fail" and marked.score < broken.score / 2
@@ -200,7 +200,7 @@ def test_where_no_outline_is_found_whole_pictures_are_remembered(nut: cad.Part, 
     x0, y0, x1, y1 = marked[0].regions[0]["bbox"]
     assert x0 <= 0.4 * SIZE <= x1 and y0 <= 0.6 * SIZE <= y1
     with pytest.raises(cad.InputError, match="no outline of the part is found in it"):
-        detector.calibrate([close(nut, k) for k in range(12)], 0.1, remember=False)
+        detector.calibrate([close(nut, k) for k in range(12)], 0.1, terms=("outline", "holes"))
 
 
 def test_batch_order_and_repetition_change_nothing(nut: cad.Part, detector: PhotoDetector) -> None:

@@ -86,7 +86,7 @@ def opened(folder: Path, part: cad.Part | None = None) -> PhotoDetector:
 def detector(folder: Path, good: list[Path]) -> PhotoDetector:
     """By outline and holes alone: what a memory adds can only reject more."""
     detector = opened(folder)
-    detector.calibrate([Photograph(p, np.asarray(Image.open(p)), SIZE, SIZE) for p in good], 0.05, remember=False)
+    detector.calibrate([Photograph(p, np.asarray(Image.open(p)), SIZE, SIZE) for p in good], 0.05, terms=("outline", "holes"))
     save_calibration(detector)
     return detector
 
@@ -171,7 +171,7 @@ def test_what_is_no_image_is_refused_before_any_is_judged(command, detector: Pho
 def test_a_good_photograph_without_a_part_is_named(good: list[Path], folder: Path) -> None:
     pictures = [Photograph(p, np.asarray(Image.open(p)), SIZE, SIZE) for p in good[:4]]
     with pytest.raises(cad.InputError, match=r"bare\.png: no part is seen.*wanted a photograph of one good part, whole"):
-        opened(folder).calibrate([*pictures, Photograph(Path("bare.png"), board(), SIZE, SIZE)], 0.2, remember=False)
+        opened(folder).calibrate([*pictures, Photograph(Path("bare.png"), board(), SIZE, SIZE)], 0.2, terms=("outline", "holes"))
 
 
 # Another part's file
@@ -179,7 +179,7 @@ def test_a_good_photograph_without_a_part_is_named(good: list[Path], folder: Pat
 
 def test_a_calibration_by_another_parts_file_is_warned_of(folder: Path, good: list[Path]) -> None:
     other = opened(folder, cad.load("washer"))
-    other.calibrate([Photograph(p, np.asarray(Image.open(p)), SIZE, SIZE) for p in good[:5]], 0.2, remember=False)
+    other.calibrate([Photograph(p, np.asarray(Image.open(p)), SIZE, SIZE) for p in good[:5]], 0.2, terms=("outline", "holes"))
     assert re.search(r"outlines agree with washer by 9[34] % in the median, less than 96 %", another_part(other, good[:5]))
 
 

@@ -133,9 +133,9 @@ def fit(
 @click.option(
     "--randomise",
     metavar="LEVEL|CLASS=LEVEL,...|FILE",
-    help="What varies in the pairs, as in synth render.  [default: light, surface, background and sensor]",
+    help="What varies in the pairs, as in synth render.  [default: ambient, surface and sensor]",
 )
-@click.option("--finish", type=click.FloatRange(0, 1), default=0.7, metavar="SHARE", help="Of pairs that get greys which no renderer has.")
+@click.option("--finish", type=click.FloatRange(0, 1), default=0.3, metavar="SHARE", help="Of pairs that get greys which no renderer has.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
 @seed_option
 @json_option
