@@ -17,8 +17,8 @@ from detect.changes import changes, former, units, words
 def photographs(scores: np.ndarray, units: tuple[float, float, float] = (0.1, 0.2, 3.0), **more: Any) -> dict[str, Any]:
     """A calibration of the photograph route, as it is written."""
     return {
-        "format": 1, "form": "photograph", "run": "a", "alpha": 0.05, "n": len(scores), "threshold": float(np.sort(scores)[-2]), "scores": np.sort(scores).tolist(),
-        "units": list(units), "memory": "m", "images": [f"{k}.png" for k in range(len(scores))], "outlined": True,
+        "format": 2, "form": "photograph", "run": "a", "alpha": 0.05, "n": len(scores), "threshold": float(np.sort(scores)[-2]), "scores": np.sort(scores).tolist(),
+        "units": dict(zip(("outline", "holes", "memory"), units, strict=True)), "memory": "m", "images": [f"{k}.png" for k in range(len(scores))], "outlined": True,
     } | more  # fmt: skip
 
 
@@ -64,9 +64,9 @@ def test_where_one_term_alone_has_changed_scores_move_by_what_is_sure(scores: np
 
 
 def test_a_memory_that_one_has_alone_is_no_common_unit(scores: np.ndarray) -> None:
-    found = changes(photographs(scores, memory=None), photographs(scores))
+    found = changes(photographs(scores) | {"units": {"outline": 0.1, "holes": 0.2}}, photographs(scores))
     assert set(found["units"]) == {"outline", "holes"}
-    assert set(units(photographs(scores, outlined=False))) == {"memory"}
+    assert set(units(photographs(scores) | {"units": {"memory": 3.0}})) == {"memory"}
 
 
 def test_a_shift_is_found_by_both_tests_and_chance_is_not(rng: np.random.Generator) -> None:
@@ -89,7 +89,7 @@ def test_noise_of_renders_is_told_by_kind(scores: np.ndarray) -> None:
         (lambda s: learned(s), "the route is learned"),
         (lambda s: photographs(s, run="b"), "another than the former"),
         (lambda s: photographs(s, outlined=False), "outlines are not found in the photographs, and were before"),
-        (lambda s: photographs(s, format=2), "another format"),
+        (lambda s: photographs(s, format=1), "another format"),
     ],
 )
 def test_what_has_nothing_in_common_is_not_compared(other, reason: str, scores: np.ndarray) -> None:
@@ -105,7 +105,7 @@ def test_damaged_calibrations_are_no_mistake_of_the_new_one(scores: np.ndarray, 
         {"threshold": None},
         {"threshold": 0},
         {"images": 3},
-        {"units": [0, 1, 1]},
+        {"units": {"outline": 0, "holes": 1, "memory": 1}},
     ):
         assert changes(photographs(scores) | damage, photographs(scores)) == {"reason": "the former calibration is damaged"}, damage
     assert "reason" in changes({}, photographs(scores))

@@ -146,8 +146,8 @@ def test_every_part_of_the_part_file_page_loads_with_its_defects() -> None:
 
     page = (ROOT / "docs" / "part_files.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(part:.*?)```", page, re.S)
-    assert len(blocks) >= 3
-    for block in blocks:
+    assert len(blocks) >= 4
+    for block in (b for b in blocks if "\nmesh:" not in b):  # that one needs its mesh: tests/test_cad_imports.py has files of its own
         part = cad.parse(block)
         part.check_tolerances()
         for name, spec in part.defects.items():
