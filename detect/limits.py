@@ -21,6 +21,7 @@ HIDDEN = "A defect that a view does not show cannot be found in it."
 ROUTES = {  # by validation.route_of
     "render": (
         "Each photograph is held against the part as it is drawn: a finish that no render has is left over, and counts.",
+        "A compare network is not asked: on views that another renderer drew it told less than the form's own residual (python -m pipelines.benchmark_compare).",
         "It measures in the plane of the image: a depth along the line of sight is told by its shading alone.",
         "A dimension is judged only where the view can tell it, and one at a time: of two that change the same outline, the likelier is named.",
     ),

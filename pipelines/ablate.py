@@ -85,7 +85,7 @@ def ablate(part: Part, real: Path, folder: Path, budget: Budget, *, names: Seque
         "worth": {name: worth(name, scores, looked.labels == "good", shape) for name in names},
         "seconds": round(time.perf_counter() - began, 1),
     }
-    figures["advice"] = [figures["worth"][n]["advice"] for n in names]
+    figures["advice"] = [summary(figures["variants"]), *(figures["worth"][n]["advice"] for n in names)]
     write_json(folder / RESULT, figures)
     write(folder / "report.html", page(figures))
     return figures
@@ -224,6 +224,13 @@ def worth(name: str, scores: dict[str, np.ndarray], good: np.ndarray, bad: np.nd
         "adds": adds, "adds_low": low, "adds_high": high, "alone": alone, "alone_low": alone_low, "alone_high": alone_high,
         "advice": advice(name, adds, low, high),
     }  # fmt: skip
+
+
+def summary(found: dict[str, dict[str, Any]]) -> str:
+    """What told most, beside everything and nothing: a class is judged among all others, and fewer of them may do better."""
+    best = max(found, key=lambda n: found[n]["image_auroc"])
+    value = {n: found[n]["image_auroc"] for n in (best, "all", "none")}
+    return f"{best} told most: AUROC {value[best]:.3f}; all classes together {value['all']:.3f}, none {value['none']:.3f}"
 
 
 def advice(name: str, adds: float, low: float, high: float) -> str:

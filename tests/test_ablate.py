@@ -82,7 +82,8 @@ def test_an_ablation_of_one_class(photographs: Path, tmp_path: Path, command) ->
         assert figures["worth"]["sensor"][key] == pytest.approx(v[a]["image_auroc"] - v[b]["image_auroc"])
     assert v["all"]["image_auroc"] == pytest.approx(v["all"]["classes"]["squashed"])  # the other stands apart
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert figures["advice"][0] in page and "<svg" in page and not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert figures["advice"][0].split(" told most")[0] in v and all(line in page for line in figures["advice"])
+    assert "<svg" in page and not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "scores").iterdir()}
     assert len(kept) == 4
     assert command(line)[0] == 0
