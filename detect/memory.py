@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from detect.filters import CELLS, SIDE, features
 from detect.outline import Outlined, turned_in_plane
+from train.filters import CELLS, SIDE, features
 
 REACH = 0.47  # of the frame's width that the part's furthest point is from its middle
 SPREAD, MIDDLE, BOUND = 0.2, 0.5, 2.5  # grey levels of a standard deviation, of the mean, and where they are clipped, in deviations

@@ -22,7 +22,6 @@ from cad.command import progress, say
 from cad.errors import InputError
 from cad.files import whole
 from cad.views import Turn
-from detect import filters
 from detect.cad_detector import TERM, CadRun, run_id
 from detect.calibrate import Conformal, check_alpha
 from detect.clutter import among_clutter
@@ -37,6 +36,7 @@ from detect.silhouette import Silhouette, cluttered, silhouettes
 from synth.poses import rotations
 from synth.raycast import draw, truth
 from synth.scene import about, product
+from train import filters
 from train.cad_form import luminance
 from train.compare_fit import differences, open_network
 from train.compare_network import Crop, beside

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 import cad
-from detect import filters
 from detect.cad_detector import CadRun
 from detect.inspection import CALIBRATION
 from detect.memory import REACH, SIDE, SPOKES, Frame, Memory, agreement, polar, symmetry_of
@@ -25,6 +24,7 @@ from synth.drawable import Drawable
 from synth.photograph import photograph
 from synth.scene import draw_scene
 from synth.surroundings import Sensor
+from train import filters
 from train.cad_form import fit_form, open_form, read_config, wanted_of
 
 pytestmark = pytest.mark.skipif(not filters.available(), reason="the extra features is not installed")

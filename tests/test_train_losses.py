@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.losses import blurred, doubt_loss, feature_distance, laplacian_pyramid, pyramid_l1
+from train import filters
+from train.losses import blurred, doubt_loss, feature_distance, laplacian_pyramid, perceptual_distance, pyramid_l1
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits, and waits long on a busy machine
 
@@ -120,3 +125,49 @@ def test_blur_has_the_width_it_says() -> None:
     spread, away = blurred(point, 2.0)[0, 0], torch.arange(33.0, dtype=torch.float64) - 16
     assert float((spread.sum(0) * away**2).sum()) == pytest.approx(4, rel=0.03)  # the tails beyond three sigma are cut: 2.7 %
     torch.testing.assert_close(spread, spread.T)
+
+
+needs_filters = pytest.mark.skipif(not filters.available(), reason="the extra features is not installed")
+
+
+@needs_filters
+def test_pretrained_filters_find_nothing_between_equal_images_and_more_the_more_they_differ() -> None:
+    image = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert perceptual_distance(image, image).tolist() == [0.0, 0.0]
+    far = [perceptual_distance(image + s * torch.roll(image, 7, -1), image) for s in (0.05, 0.2, 0.8)]
+    assert (far[0] < far[1]).all() and (far[1] < far[2]).all()
+    assert torch.allclose(
+        perceptual_distance(image.flip(0) * 0.9, image.flip(0)), perceptual_distance(image * 0.9, image).flip(0), rtol=1e-4
+    )
+
+
+@needs_filters
+def test_their_gradient_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = copy.deepcopy(filters._network()).double()
+    monkeypatch.setattr(filters, "_network", lambda device="cpu": network)
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.rand(1, 1, 32, 32, generator=generator, dtype=torch.float64) * 2 - 1 for _ in range(2))
+    a.requires_grad_(True)
+    (slope,) = torch.autograd.grad(perceptual_distance(a, b).sum(), a)
+    way = torch.randn(a.shape, generator=generator, dtype=torch.float64)
+    step = 1e-6
+    with torch.no_grad():
+        found = (perceptual_distance(a + step * way, b) - perceptual_distance(a - step * way, b)).sum() / (2 * step)
+    assert float((slope * way).sum()) == pytest.approx(float(found), rel=1e-3)
+
+
+@needs_filters
+def test_training_by_them_logs_what_they_say(dataset_folder: Path, tmp_path: Path, command) -> None:
+    line = f"train fit {dataset_folder} -o {tmp_path / 'run'} --epochs 1 --width 8 --latent 8 --batch 16 --device cpu --precision 32-true"
+    code, _, err = command(f"{line} --perceptual 0.1")
+    assert code == 0, err
+    rows = [json.loads(row) for row in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(row["perceptual"] > 0 for row in rows)
+
+
+def test_filters_that_are_not_installed_are_told_before_anything_is_trained(
+    dataset_folder: Path, tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "available", lambda: False)
+    code, _, err = command(f"train fit {dataset_folder} -o {tmp_path / 'run'} --perceptual 0.1 --device cpu")
+    assert code == 2 and "formspect[features]" in err and not (tmp_path / "run" / "model.safetensors").exists()

@@ -53,6 +53,7 @@ def train() -> None:
     "--corrupt", type=click.FloatRange(0, 1), metavar="SHARE", help="Share of images that the encoder sees with a patch disturbed."
 )
 @click.option("--adversarial", type=click.FloatRange(0), metavar="W", help="Weight of the game; 0: a plain autoencoder.")
+@click.option("--perceptual", type=click.FloatRange(0), metavar="W", help="Weight of pretrained filters' distance (extra features).")
 @click.option("--batch", type=click.IntRange(2), metavar="N", help="Images a step.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed"]), help="auto: bfloat16 where it is quicker.")

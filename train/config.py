@@ -28,6 +28,7 @@ class Config(BaseModel):
     pyramid: Weight = 1.0  # weight of the Laplacian-pyramid L1 loss
     adversarial: Weight = 0.02
     adversarial_every: Count = 4  # steps between two of the discriminator's
+    perceptual: Weight = 0.0  # of a distance between pretrained filters' responses (extra features)
     epochs: Count = 9
     minutes: Annotated[float, Field(gt=0)] | None = None  # stops an epochs budget early; the result then depends on the machine
     batch: Annotated[int, Field(ge=2)] = 24

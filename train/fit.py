@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from cad.command import progress
 from cad.errors import InputError
 from synth.dataset import Dataset
+from train import filters
 from train.config import Config
 from train.images import disturbed, prepare
-from train.losses import doubt_loss, feature_distance, pyramid_l1
+from train.losses import doubt_loss, feature_distance, perceptual_distance, pyramid_l1
 from train.networks import build
 from train.runs import Checkpoint, RunFolder
 
@@ -48,6 +49,8 @@ def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto
     A folder with a checkpoint of the same config goes on from it: interrupted and resumed equals uninterrupted on one machine.
     Raises InputError where the dataset has too few good views to train on.
     """
+    if config.perceptual:
+        filters.check()
     fabric = fabric_for(device, config.precision)
     images = training_images(data, config)
     model, average = build(config), build(config).eval().requires_grad_(False)
@@ -112,8 +115,11 @@ def train_step(
             realness, features = model.module.discriminator(made)
             losses["adversarial"] = -realness.float().mean()
             losses["features"] = feature_distance(features, wanted).float().mean()
+        if config.perceptual:
+            losses["perceptual"] = perceptual_distance(made, clean).float().mean()
     loss = (
         losses["pyramid"]
+        + config.perceptual * losses.get("perceptual", 0.0)
         + losses.get("doubt", 0.0)
         + sum(config.adversarial * config.adversarial_every * losses[k] for k in ("adversarial", "features") if k in losses)
     )

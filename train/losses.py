@@ -26,11 +26,25 @@ def pyramid_l1(a: Tensor, b: Tensor, levels: int = LEVELS) -> Tensor:
 
 
 def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """(B,) mean |difference| of the discriminator's features, each scale by its own mean size."""
+    """(B,) mean |difference| of features (the discriminator's, or pretrained ones), each scale by its own mean size."""
     total = torch.zeros(len(a[0]), device=a[0].device)
     for x, y in zip(a, b, strict=True):
         total = total + (x - y).abs().mean((1, 2, 3)) / (y.abs().mean((1, 2, 3)) + 1e-3)
     return total / len(a)
+
+
+def perceptual_distance(a: Tensor, b: Tensor) -> Tensor:
+    """(B,) :func:`feature_distance` of pretrained filters' responses (Johnson et al. 2016) to prepared images."""
+    from train.filters import responses
+
+    with torch.no_grad():
+        wanted = responses(shown(b))
+    return feature_distance(responses(shown(a)), wanted)
+
+
+def shown(image: Tensor) -> Tensor:
+    """What :func:`train.images.prepare` gives, as grey about a half: what lies beyond black and white still has a gradient."""
+    return 0.5 + 0.4 * image
 
 
 def blurred(image: Tensor, sigma: float = BLUR) -> Tensor:
