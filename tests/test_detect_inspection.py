@@ -122,7 +122,7 @@ def test_inspections_come_in_the_order_of_the_photographs(detector: Detector, mi
 def test_line_has_the_keys_of_the_contract(detector: Detector, mixed: list[Photograph]) -> None:
     for found, anomaly, form in detector.inspect(mixed):
         line = json.loads(json.dumps(found.json(), allow_nan=False))
-        assert set(line) == {*LINE, "encoder_score", "reason"}
+        assert set(line) == {*LINE, "encoder_score", "reason", "terms"}
         assert all(list(region) == REGION for region in line["regions"])
         assert line["run"] == "cap" and line["dimensions"] == {} and line["milliseconds"] > 0
         assert 0 <= line["steps"] <= SETTINGS.steps
