@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 import cad
+from detect.finding import finding
 from detect.outline import Outlined, OutlineSearch, alike, normalised, stretched, turned_in_plane
 from detect.silhouette import Silhouette, background, hole, silhouettes
 from synth.drawable import Drawable
@@ -147,6 +148,18 @@ def test_a_squashed_part_is_told_with_factor_and_direction(nut: cad.Part, search
         told, degrees = 1 / told, (degrees + 90) % 180
     assert told == pytest.approx(factor, abs=0.1)
     assert min(abs(degrees - wanted), 180 - abs(degrees - wanted)) <= 20
+
+
+@pytest.mark.parametrize("level", [0.01, 10.0])
+def test_findings_name_kind_place_and_dimensions_whatever_the_level(nut: cad.Part, search: OutlineSearch, level: float) -> None:
+    squashed, _ = nut.with_defect("squashed", np.random.default_rng(0), severity=0.75)
+    scene = draw_scene(nut, nut.mesh(), np.random.default_rng(1))
+    told = finding(nut, search, *found(search, pictured(nut, scene, squashed)), level)
+    assert told.kind == "out of tolerance" and told.where.any() and set(told.among) == {"body", "bore"}
+    assert set(told.dimensions) == {"across_flats", "bore"} and not any(d["ok"] for d in told.dimensions.values())
+    broken, _ = nut.with_defect("broken-ring", np.random.default_rng(2), severity=0.25)
+    told = finding(nut, search, *found(search, pictured(nut, scene, broken)), min(level, 0.05))
+    assert told.kind == "missing piece" and told.where.any() and told.among == ("body",) and not told.dimensions
 
 
 def test_a_missing_piece_lies_where_the_outline_lacks_it(nut: cad.Part, search: OutlineSearch) -> None:
