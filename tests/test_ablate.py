@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "test" / label).mkdir(parents=True)
         for k in range(3):
             Image.fromarray(draw_sample(part, recipe, "test", label, k).image).save(folder / "test" / label / f"{k}.png")
+    (folder / "calibrate" / "good").mkdir(parents=True)
+    for k in range(3):
+        Image.fromarray(draw_sample(part, replace(recipe, seed=5), "test", "good", k).image).save(
+            folder / "calibrate" / "good" / f"{k}.png"
+        )
     return folder
 
 
@@ -75,7 +81,7 @@ def test_an_ablation_of_one_class(photographs: Path, tmp_path: Path, command) ->
     assert code == 0, err
     figures = json.loads(out)
     assert figures == json.loads((tmp_path / module.RESULT).read_text()) and list(figures["worth"]) == ["sensor"]
-    assert list(figures["variants"]) == ["all", "none", "without sensor", "only sensor"]
+    assert list(figures["variants"]) == ["all", "none", "without sensor", "only sensor", "fitted to 3 good"]
     assert figures["photographs"] == {"good": 3, "broken-ring": 3, "squashed": 3}
     v = figures["variants"]
     for key, (a, b) in {"adds": ("all", "without sensor"), "alone": ("only sensor", "none")}.items():
@@ -85,7 +91,7 @@ def test_an_ablation_of_one_class(photographs: Path, tmp_path: Path, command) ->
     assert figures["advice"][0].split(" told most")[0] in v and all(line in page for line in figures["advice"])
     assert "<svg" in page and not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "scores").iterdir()}
-    assert len(kept) == 4
+    assert len(kept) == 5
     assert command(line)[0] == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "scores").iterdir()} == kept
 
