@@ -13,7 +13,6 @@ from scipy import ndimage
 from cad.errors import InputError
 from detect.outline import Outlined
 from detect.photo_detector import SIZE, PhotoDetector
-from detect.photographs import Photograph
 from detect.silhouette import Silhouette, background
 from synth.blocks import CLASSES
 from synth.color import linear
@@ -21,6 +20,7 @@ from synth.randomise import Blocks, blocks_of
 from synth.raycast import draw, truth
 from train.cad_form import luminance
 from train.compare_network import shaded
+from train.photographs import Photograph
 
 WIDER = 0.15  # of a measured range, by which it is widened at each end: k photographs do not show its ends
 LEAST = 3  # photographs from which a range is told

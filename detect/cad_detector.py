@@ -19,11 +19,11 @@ from detect.dimensions import Gauge, Measured, Refined, Suspect
 from detect.evidence import evidence, from_outside, misfit, named_regions, pooled, score_of
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
 from detect.look import despeckled
-from detect.photographs import Photograph
 from synth.color import srgb
 from synth.scene import about, matrix
 from train.cad_form import LENS, CadForm, luminance, thinned
 from train.lens import Lens
+from train.photographs import Photograph
 from train.residual_noise import ResidualNoise
 from train.symmetry import turned_about
 

@@ -114,7 +114,7 @@ def calibrate(
     from detect.inspection import Settings
     from detect.opening import calibrated_detector, save_calibration
     from detect.photo_detector import PhotoDetector
-    from detect.photographs import find_images
+    from train.photographs import find_images
 
     folder = _run_folder(run_folder)
     before = former(folder / CALIBRATION)
@@ -191,8 +191,8 @@ def inspect(
     from cad.files import whole
     from detect.group import fused
     from detect.opening import open_detector
-    from detect.photographs import read_all
     from detect.pictures import overlay
+    from train.photographs import read_all
 
     detector = open_detector(_run_folder(run_folder), device=device)
     photographs = read_all(images, detector.size, detector.lens)
@@ -323,10 +323,10 @@ def validate(
     """
     from detect.curate import NAME, open_curated
     from detect.opening import calibrated_detector, open_detector, save_calibration
-    from detect.photographs import find_images
     from detect.report import figure
     from detect.validation import check_layout, check_splits, write_validation
     from detect.validation import validate as inspect_all
+    from train.photographs import find_images
 
     check_layout(folder)
     if not leaky:
@@ -394,8 +394,8 @@ def appearance(good: Path, run_folder: Path | None, output: Path, as_json: bool)
     from detect.cad_detector import CadDetector
     from detect.opening import open_detector
     from detect.photo_detector import PhotoDetector
-    from detect.photographs import find_images, read_all
     from synth.randomise import blocks_json, blocks_text
+    from train.photographs import find_images, read_all
 
     opened = open_detector(_run_folder(run_folder), calibrated=False)
     if not isinstance(opened, CadDetector):

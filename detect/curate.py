@@ -19,8 +19,8 @@ from cad.errors import InputError
 from cad.files import sha256, write
 from cad.reading import read_yaml, yaml_text
 from detect.metrics import auroc
-from detect.photographs import ENDINGS, find_images, read
 from detect.silhouette import silhouettes
+from train.photographs import ENDINGS, find_images, read
 
 FORMAT = 1
 NAME = "curated.yaml"

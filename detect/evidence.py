@@ -11,7 +11,7 @@ from detect.compare import regions
 from detect.dimensions import Refined
 from detect.explain import by_votes
 from detect.inspection import region_record
-from detect.photographs import Photograph
+from train.photographs import Photograph
 
 SMOOTH = 0.7  # px at 64: how far neighbours' evidence is pooled
 STRONG = 3.0  # deviations that belong to what reaches into the picture, where they hang together with its border

@@ -22,9 +22,9 @@ from detect.calibrate import CALIBRATION, Conformal, calibrate_step, check_alpha
 from detect.compare import Noise, Residuals, regions, scores
 from detect.descend import Descent, descend
 from detect.explain import Namer, start_codes
-from detect.photographs import Photograph
 from train.images import prepare, restore
 from train.losses import feature_distance, pyramid_l1
+from train.photographs import Photograph
 from train.runs import Run
 
 FORMAT = 1

@@ -15,9 +15,9 @@ from detect.cad_detector import CadDetector, CadRun
 from detect.calibrate import check_alpha
 from detect.inspection import CALIBRATION, Detector, Settings
 from detect.photo_detector import TERMS, PhotoDetector
-from detect.photographs import Photograph, read_all
 from synth.sampling import Recipe, draw_sample
 from train.cad_form import open_form, read_config
+from train.photographs import Photograph, read_all
 from train.runs import open_run
 
 AnyDetector = Detector | CadDetector | PhotoDetector

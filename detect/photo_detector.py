@@ -31,7 +31,6 @@ from detect.finding import finding
 from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration, region_record
 from detect.memory import CELLS, SIDE, Frame, Memory, framed, symmetry_of, unframed
 from detect.outline import Outlined, OutlineSearch
-from detect.photographs import Photograph
 from detect.silhouette import Silhouette, cluttered, silhouettes
 from synth.poses import rotations
 from synth.raycast import draw, truth
@@ -41,6 +40,7 @@ from train.cad_form import luminance
 from train.compare_fit import differences, open_network
 from train.compare_network import Crop, beside
 from train.lens import Lens
+from train.photographs import Photograph
 
 FORMAT = 2
 SIZE = 160  # px at which photographs are read: an outline wants more of them than a render's light does

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from detect.inspection import Calibration, Inspection
-from detect.photographs import Photograph
+from train.photographs import Photograph
 
 PANEL = 192  # px
 

@@ -13,9 +13,9 @@ from detect.cad_descent import Step
 from detect.cad_detector import CadDetector
 from detect.opening import AnyDetector
 from detect.photo_detector import PhotoDetector
-from detect.photographs import Photograph
 from synth.color import srgb
 from train.cad_form import luminance
+from train.photographs import Photograph
 from train.shading import Placement, lit
 
 PANEL = 192  # px

@@ -33,10 +33,10 @@ from detect.metrics import (
 )
 from detect.opening import AnyDetector
 from detect.photo_detector import PhotoDetector
-from detect.photographs import Photograph, find_images, read, read_all
 from detect.pictures import panels
 from detect.repeatability import ITEMS, check_items, read_items, repeatability
 from synth.dataset import SAMPLES, Sample, magnitude
+from train.photographs import Photograph, find_images, read, read_all
 
 FORMAT = 1
 LIMIT_RATE = 0.01  # of good parts that may be rejected where a detection limit is stated

@@ -111,7 +111,7 @@ def photographs(real: Path, budget: Budget) -> list[tuple[str, Path]]:
 
 def look(part: Part, plan: list[tuple[str, Path]], folder: Path, budget: Budget) -> Looked:
     """Fits the part's outline to photographs, once for all variants. Raises InputError where hardly a part is seen."""
-    from detect.photographs import read_all
+    from train.photographs import read_all
 
     labels = sorted({label for label, _ in plan})
     key = fingerprint([part.text, budget.side, version("formspect"), [(label, sha256(path)) for label, path in plan]])
@@ -156,8 +156,8 @@ def fitted(real: Path, part: Part, folder: Path) -> dict[str, dict[str, Any]]:
     """The variant whose classes were fitted to the good photographs for calibration; none where there are none, or too few show the part."""
     from detect.appearance import LEAST, appearance
     from detect.curate import open_curated
-    from detect.photographs import read_all
     from synth.randomise import blocks_json
+    from train.photographs import read_all
 
     good = _some(open_curated(real, check=False).paths("calibrate", "good"), FITTED)
     if len(good) < LEAST:

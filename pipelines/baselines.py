@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from detect.metrics import auroc, auroc_interval
-from detect.photographs import find_images, read
+from train.photographs import find_images, read
 
 
 def colour_scores(calibration: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> np.ndarray:

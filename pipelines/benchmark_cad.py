@@ -21,7 +21,6 @@ from detect.cad_detector import CadDetector
 from detect.inspection import Inspection
 from detect.metrics import aupro, auroc, auroc_interval, named_right, pixel_auroc, tpr_at
 from detect.opening import open_detector
-from detect.photographs import Photograph
 from pipelines.benchmark_render import machine, summary
 from pipelines.other_shading import Look, draw_other, tilted
 from synth.drawable import Drawable
@@ -29,6 +28,7 @@ from synth.raycast import draw
 from synth.sampling import Drawn, Paint, Recipe, draw_sample
 from synth.scene import Scene
 from train.cad_form import fit_form, wanted_of
+from train.photographs import Photograph
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 CASES = ("plain", "noise", "occluder", "light", "other")

@@ -22,7 +22,6 @@ from detect.cad_detector import CadDetector, Found
 from detect.evidence import evidence, score_of
 from detect.metrics import auroc, auroc_interval
 from detect.opening import open_detector
-from detect.photographs import Photograph
 from pipelines.benchmark_cad import drawn_views
 from pipelines.benchmark_render import machine
 from synth.drawable import Drawable
@@ -33,6 +32,7 @@ from synth.scene import Placement, Scene
 from train.cad_form import fit_form, luminance, wanted_of
 from train.compare_fit import Plan, differences, fit_compare, residuals
 from train.compare_network import beside
+from train.photographs import Photograph
 
 BACKENDS = ("other", "gl", "cycles")
 

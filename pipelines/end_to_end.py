@@ -139,9 +139,9 @@ def _validate(made: Path, good: Path | None, folder: Path, output: Path, plan: P
     """Calibrates on ``good``, or on drawn views where it is None; inspects ``folder``, leaves calibration, figures and the report's section in
     ``output``."""
     from detect.opening import calibrated_detector, rendered_detector, save_calibration
-    from detect.photographs import find_images
     from detect.report import section
     from detect.validation import validate, write_validation
+    from train.photographs import find_images
 
     if good is None:
         detector: Any = rendered_detector(made, DRAWN, plan.alpha)
@@ -192,7 +192,7 @@ def _check_folder(folder: Path) -> None:
 
 def _check_real(folder: Path, plan: Plan) -> None:
     """Every photograph that will be read, and enough of them: before an hour of training, not after it."""
-    from detect.photographs import find_images, read
+    from train.photographs import find_images, read
 
     for name in ("calibrate/good", "test/good") if _photographed(folder) else ("test/good",):
         if not (folder / name).is_dir():
@@ -207,7 +207,7 @@ def _check_real(folder: Path, plan: Plan) -> None:
 def _check_good(folder: Path, plan: Plan) -> list[Path]:
     """The photographs to calibrate on."""
     from detect.calibrate import check_alpha
-    from detect.photographs import find_images
+    from train.photographs import find_images
 
     good = find_images(folder)
     try:

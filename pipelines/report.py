@@ -62,8 +62,8 @@ def _training_facts(folder: Path) -> dict[str, Any]:
 def _form_facts(folder: Path) -> dict[str, Any]:
     """Descents of the CAD form: the first test view of each label, from the first start to the end."""
     from detect.opening import open_detector
-    from detect.photographs import find_images, read
     from detect.trace import frames
+    from train.photographs import find_images, read
 
     detector = open_detector(folder / "run", calibration=folder / "synthetic" / "calibration.json")
     strips = []

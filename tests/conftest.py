@@ -66,10 +66,10 @@ def run_folder(dataset_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def form_folder(cap: cad.Part, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cap's CAD form at 64 px, calibrated on 60 good views. Read only: copy it before changing it."""
     from detect.opening import open_detector, save_calibration
-    from detect.photographs import find_images, read_all
     from synth.render import render
     from synth.sampling import Recipe
     from train.cad_form import fit_form, wanted_of
+    from train.photographs import find_images, read_all
 
     folder, views = tmp_path_factory.mktemp("form") / "cap", tmp_path_factory.mktemp("good") / "cap"
     fit_form(folder, cap, wanted_of(cap, 64, 0))

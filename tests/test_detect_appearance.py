@@ -14,13 +14,13 @@ import cad
 from detect.appearance import LEAST, appearance, look
 from detect.cad_detector import CadRun
 from detect.photo_detector import SIZE, PhotoDetector
-from detect.photographs import Photograph
 from synth.drawable import Drawable
 from synth.photograph import photograph
 from synth.randomise import blocks_of, parse_blocks
 from synth.scene import draw_scene
 from synth.surroundings import Sensor
 from train.cad_form import fit_form, open_form, read_config, wanted_of
+from train.photographs import Photograph
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ from detect.group import fused
 from detect.inspection import Inspection
 from detect.look import blur_of, finer, grain, with_lobes
 from detect.opening import open_detector
-from detect.photographs import Photograph
 from synth.drawable import Drawable
 from synth.raycast import draw
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Scene, draw_scene
 from train.cad_form import luminance, placement_of
+from train.photographs import Photograph
 from train.shading import lit
 
 REGION = {"feature", "bbox", "area_px", "score", "size_mm", "deviation_mm"}

@@ -13,10 +13,10 @@ from detect.cad_descent import Fit, Pyramid
 from detect.cad_detector import CadDetector
 from detect.evidence import from_outside
 from detect.opening import open_detector
-from detect.photographs import Photograph
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Scene
 from train.cad_form import luminance, placement_of
+from train.photographs import Photograph
 from train.pose_index import PoseIndex
 from train.shading import lit
 

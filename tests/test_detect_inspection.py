@@ -18,10 +18,10 @@ import detect.inspection as inspection
 from cad.errors import InputError
 from detect.compare import Noise, Residuals, scores
 from detect.inspection import Calibration, Detector, Inspection, Settings, load_calibration, save_calibration
-from detect.photographs import Photograph, find_images, read, read_all
 from detect.pictures import PANEL
 from detect.validation import Case, Validation, metrics, validate, write_validation
 from synth.dataset import open_dataset
+from train.photographs import Photograph, find_images, read, read_all
 from train.runs import open_run
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits, and waits long on a busy machine

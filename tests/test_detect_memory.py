@@ -19,13 +19,13 @@ from detect.inspection import CALIBRATION
 from detect.memory import REACH, SIDE, SPOKES, Frame, Memory, agreement, polar, symmetry_of
 from detect.opening import open_detector, save_calibration
 from detect.photo_detector import SIZE, PhotoDetector, memory_file
-from detect.photographs import Photograph
 from synth.drawable import Drawable
 from synth.photograph import photograph
 from synth.scene import draw_scene
 from synth.surroundings import Sensor
 from train import filters
 from train.cad_form import fit_form, open_form, read_config, wanted_of
+from train.photographs import Photograph
 
 pytestmark = pytest.mark.skipif(not filters.available(), reason="the extra features is not installed")
 

@@ -355,7 +355,7 @@ def test_a_miss_that_is_not_this_part_is_no_miss(result: Validation) -> None:
 
 def test_the_form_that_is_shown_is_the_one_that_was_found(result: Validation) -> None:
     """Kept from the inspection, not sought again: an inspection of the same photograph has the same."""
-    from detect.photographs import read_all
+    from train.photographs import read_all
 
     first = result.pictures[MISSES][0][0]
     ((again, anomaly, form),) = result.detector.inspect(read_all([first.inspection.image], result.detector.size))

@@ -17,12 +17,12 @@ from detect.cad_detector import CadRun
 from detect.inspection import Inspection
 from detect.opening import another_part, save_calibration
 from detect.photo_detector import SIZE, PhotoDetector
-from detect.photographs import Photograph
 from synth.drawable import Drawable
 from synth.photograph import photograph
 from synth.scene import draw_scene
 from synth.surroundings import Sensor
 from train.cad_form import fit_form, open_form, read_config, wanted_of
+from train.photographs import Photograph
 
 BOARD = (178, 182, 178)
 

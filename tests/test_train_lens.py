@@ -15,12 +15,12 @@ from PIL import Image
 import cad
 from cad.errors import InputError
 from detect.cad_detector import CadDetector, CadRun
-from detect.photographs import read
 from synth.drawable import Drawable
 from synth.raycast import draw
 from synth.scene import Scene, draw_scene
 from train.cad_form import build_form, open_form, placement_of, read_config, save_form, wanted_of
 from train.lens import Lens, read_lens
+from train.photographs import read
 
 PINHOLE = Lens(320, 240, 500.0, 500.0, 159.5, 159.5 - 40, (0.0,) * 8)
 BARREL = Lens(320, 320, 500.0, 505.0, 150.0, 165.0, (-0.4, 0.3, 0.002, -0.001, 0.1, 0.0, 0.0, 0.0))

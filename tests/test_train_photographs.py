@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cad.errors import InputError
-from detect.photographs import ENDINGS, Photograph, find_images, read, read_all
+from train.photographs import ENDINGS, Photograph, find_images, read, read_all
 
 GREYS = np.add.outer(np.arange(32) * 7, np.arange(32)).astype(np.uint8)  # (32, 32), 0 to 248
 COLOURS = np.stack([GREYS, GREYS[::-1], GREYS.T], axis=2)
