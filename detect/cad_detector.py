@@ -17,8 +17,9 @@ from detect.cad_descent import APART, Fit, Pyramid, Search, Step
 from detect.calibrate import Conformal, check_alpha
 from detect.dimensions import Gauge, Measured, Refined, Suspect
 from detect.evidence import evidence, from_outside, misfit, named_regions, pooled, score_of
-from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration
+from detect.inspection import Inspection, not_calibrated, read_calibration
 from detect.look import despeckled
+from detect.projection import chunks, one_thread_each
 from synth.color import srgb
 from synth.scene import about, matrix
 from train.cad_form import LENS, CadForm, luminance, thinned

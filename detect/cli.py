@@ -89,6 +89,10 @@ terms_option = click.option(
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
 @click.option("--steps", type=click.IntRange(0, 10_000), metavar="N", help="Learned forms: steps of descent at most; 0: the encoder alone.")
 @click.option("--starts", type=click.IntRange(1, 256), metavar="K", help="Learned forms: codes to descend from, the encoder's first.")
+@click.option(
+    "--method", type=click.Choice(["sgd", "adam", "l-bfgs", "gauss-newton"]), help="Learned forms: of descent.  [default: the model's own]"
+)
+@click.option("--score", metavar="TERM", help="Learned forms: map, or a term of the model's own.  [default: as its paper has it]")
 @device_option
 @json_option
 def calibrate(
@@ -100,6 +104,8 @@ def calibrate(
     alpha: float,
     steps: int | None,
     starts: int | None,
+    method: str | None,
+    score: str | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -107,11 +113,8 @@ def calibrate(
 
     Example: detect calibrate data/notched-cap/test/good --alpha 0.05
     """
-    from dataclasses import replace
-
     from detect.calibrate import CALIBRATION
     from detect.changes import changes, former, words
-    from detect.inspection import Settings
     from detect.opening import calibrated_detector, save_calibration
     from detect.photo_detector import PhotoDetector
     from train.photographs import find_images
@@ -120,7 +123,7 @@ def calibrate(
     before = former(folder / CALIBRATION)
     if (good is None) == (rendered is None):
         raise InputError("detect calibrate", "one of GOOD and --rendered is wanted", wanted="a folder of good images, or --rendered N")
-    settings = replace(Settings(), **{k: v for k, v in (("steps", steps), ("starts", starts)) if v is not None})
+    settings = {k: v for k, v in (("steps", steps), ("starts", starts), ("method", method), ("score", score)) if v is not None}
     if rendered is not None:
         from detect.opening import rendered_detector
 

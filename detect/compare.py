@@ -78,10 +78,11 @@ class Noise:
         return cls(np.asarray(data["squares"], float), np.asarray(data["counts"], float))
 
 
-def scores(maps: np.ndarray) -> np.ndarray:
-    """(B, H, W) -> (B,): the mean of the highest pixels, the share of PEAK in 64 x 64."""
+def scores(maps: np.ndarray, side: int | None = None) -> np.ndarray:
+    """(B, H, W) -> (B,): the mean of the highest pixels, the share of PEAK in 64 x 64 of a square of ``side`` px, by default of the map: of a picture
+    seen in tiles it is the tile's, for a defect grows no larger with the picture."""
     flat = maps.reshape(len(maps), -1)
-    count = max(1, round(PEAK * flat.shape[1] / 64**2))
+    count = max(1, round(PEAK * (side**2 if side else flat.shape[1]) / 64**2))
     return np.sort(flat, axis=1)[:, -count:].mean(1, dtype=np.float64)
 
 

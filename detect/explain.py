@@ -8,18 +8,20 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from detect.starts import mixed_starts, nearest_starts
 from synth.drawable import Drawable
 from synth.raycast import truth
-from train.runs import Run, thumbnails
+from train.bank import thumbnails
+from train.runs import Run
 
 
 class Namer:
-    """Renders feature ids of a run's training views on demand."""
+    """Renders feature ids of a run's training views on demand; of photographs nothing can be named."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.item = Drawable.of(run.part.mesh())
-        self.names = run.part.names
+        self.item = Drawable.of(run.part.mesh()) if run.part else None
+        self.names = run.part.names if run.part else ()
 
     def nearest(self, forms: Tensor) -> np.ndarray:
         """(B, 1, S, S) -> (B,) int: for each form the bank's view nearest to it."""
@@ -28,7 +30,8 @@ class Namer:
 
     def ids(self, view: int) -> np.ndarray:
         """(S, S) uint8: the feature id in each pixel of that view, 0 behind the part."""
-        return truth(self.item, self.run.scene(view), self.run.config.size).feature
+        side = self.run.config.picture or self.run.config.size
+        return truth(self.item, self.run.scene(view), side).feature if self.item else np.zeros((side, side), np.uint8)
 
     def name(self, region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray) -> str | None:
         """The sub-component that the region speaks for most."""
@@ -55,15 +58,10 @@ def by_votes(region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray, names: tu
 
 @torch.no_grad()
 def start_codes(run: Run, images: Tensor, count: int) -> Tensor:
-    """(B, count, Z): the encoder's answer, then the codes of the nearest training views, each unlike the ones before it."""
-    encoded = run.model.encoder(images)[:, None]
-    if count == 1:
-        return encoded
-    bank = run.bank.thumbs.to(images.device)
-    near = thumbnails(images) @ bank.T
-    picks = []
-    for _ in range(count - 1):
-        best = near.argmax(1)
-        picks.append(best)
-        near = torch.where(bank[best] @ bank.T > 0.97, -1.0, near)  # leave out what looks like the one just taken
-    return torch.cat([encoded, run.bank.codes.to(images.device)[torch.stack(picks, 1)]], 1)
+    """(B, count, Z): the encoder's answer, where the model has one, then the bank's codes whose pictures are nearest, each unlike the ones before it."""
+    bank, encoded = run.bank, run.model.encode(images) if run.model.ENCODES else None
+    if count == 1 and encoded is not None:
+        return encoded[:, None]
+    further = count if encoded is None else count - 1
+    near = nearest_starts(thumbnails(images), bank.code_thumbs.to(images.device), bank.codes.to(images.device), further)
+    return near if encoded is None else mixed_starts(encoded, near)

@@ -3,65 +3,29 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cad.command import progress
 from cad.errors import InputError
 from cad.files import fingerprint, read_json, sha256, write, write_json
 from detect.calibrate import CALIBRATION, Conformal, calibrate_step, check_alpha, not_calibrated
 from detect.compare import Noise, Residuals, regions, scores
-from detect.descend import Descent, descend
-from detect.explain import Namer, start_codes
-from train.images import prepare, restore
-from train.losses import feature_distance, pyramid_l1
+from detect.explain import Namer
+from detect.projection import CHUNK, Projection, Projector, Settings, chunks, device_for, joined_residuals, settings_for
+from train.images import restore
 from train.photographs import Photograph
 from train.runs import Run
 
 FORMAT = 1
-CHUNK = 16  # images projected at a time
 ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
 
 C = TypeVar("C")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the nearest form is sought. The same for calibration and inspection: it is part of what a score means.
-
-    ``steps`` of descent (0: the encoder's answer alone) from ``starts`` codes at ``rate`` (in the latents' deviations a step);
-    ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the training views'
-    mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike).
-    """
-
-    steps: int = 16
-    starts: int = 3
-    rate: float = 0.03
-    features: float = 0.05
-    prior: float = 0.02
-    trust: float = 4.0
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """The nearest ``forms`` (B, 1, S, S) and what they leave over, ``residuals``; ``encoder``: what the encoder's answer alone
-    leaves; ``steps`` and final ``losses`` of the descent, (B,); ``seconds`` that all of it took."""
-
-    forms: Tensor
-    residuals: Residuals
-    encoder: Residuals
-    steps: np.ndarray
-    losses: np.ndarray
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -129,100 +93,60 @@ class Detector:
 
     def __init__(self, run: Run, *, device: str = "auto", settings: Settings | None = None, calibration: Calibration | None = None) -> None:
         self.run, self.calibration = run, calibration
-        self.settings = settings or (calibration.settings if calibration else Settings())
-        self.enough = calibration.enough if calibration else None
-        self.device = device_for(device)
-        run.model.to(self.device)
+        settings = settings or (calibration.settings if calibration else settings_for(run))
+        self.projector = Projector(run, device_for(device), settings, calibration.enough if calibration else None)
         self.namer = Namer(run)
-        codes = run.bank.codes.to(self.device)
-        self.mean, self.spread = codes.mean(0), codes.std(0) + 1e-3
 
     lens = None  # learned forms know no camera
 
     @property
     def size(self) -> int:
-        return self.run.config.size
+        return self.run.config.picture or self.run.config.size
 
     @property
     def name(self) -> str:
         return self.run.folder.name
 
+    @property
+    def settings(self) -> Settings:
+        return self.projector.settings
+
+    @property
+    def device(self) -> torch.device:
+        return self.projector.device
+
     def project(self, pixels: np.ndarray) -> Projection:
-        """(B, S, S, 3) uint8 -> nearest good forms.
+        """(B, S, S, 3) uint8 -> nearest good forms."""
+        return self.projector.project(pixels)
 
-        On a CPU each image is computed by itself, on one thread, as many at a time as there are cores: rounding depends on a batch's
-        size, and a descent over the kinks of an L1 loss makes 1e-4 of a score out of 1e-7 of rounding. On a GPU they go together.
-        """
-        began = time.perf_counter()
-        if self.device.type != "cpu":
-            return replace(self._project(pixels), seconds=time.perf_counter() - began)
-        with one_thread_each() as pool:
-            parts = list(pool.map(self._project, pixels[:, None]))
-        return Projection(
-            torch.cat([p.forms for p in parts]),
-            _joined([p.residuals for p in parts]),
-            _joined([p.encoder for p in parts]),
-            np.concatenate([p.steps for p in parts]),
-            np.concatenate([p.losses for p in parts]),
-            time.perf_counter() - began,
-        )
-
-    def _project(self, pixels: np.ndarray) -> Projection:
-        generator = self.run.model.generator
-        images = prepare(pixels, self.run.config.normalize).to(self.device)
-        with torch.no_grad():
-            starts = start_codes(self.run, images, self.settings.starts if self.settings.steps else 1)
-            answer, steps, losses = starts[:, 0], np.zeros(len(images), int), np.zeros(len(images))
-            encoder = Residuals.of(images, *generator.expected(answer))
-        if self.settings.steps:
-            found = self._descend(images, starts)
-            answer, steps, losses = found.latent * self.spread + self.mean, found.steps.cpu().numpy(), found.loss.cpu().numpy()
-        with torch.no_grad():
-            forms, log_size = generator.expected(answer)
-        return Projection(forms, Residuals.of(images, forms, log_size), encoder, steps, losses, 0.0)
-
-    def _descend(self, images: Tensor, starts: Tensor) -> Descent:
-        s, judge, generator = self.settings, self.run.model.discriminator, self.run.model.generator
-        with torch.no_grad():
-            alone = judge(images)[1] if len(images) == 1 and s.features else None  # one image's features serve all its starts
-            expected = generator.expected(starts[:, 0])[1].exp()
-            trust = (expected.mean((1, 2, 3), keepdim=True) / expected).clamp(max=s.trust) if s.trust else torch.ones_like(expected)
-
-        def decode(whitened: Tensor) -> Tensor:
-            return generator(whitened * self.spread + self.mean)
-
-        def loss(form: Tensor, target: Tensor, whitened: Tensor) -> Tensor:
-            image, weight = target[:, :1], target[:, 1:]
-            total = pyramid_l1(form * weight, image * weight) + s.prior * (whitened**2).mean(1)
-            if s.features:
-                with torch.no_grad():
-                    wanted = alone or judge(image)[1]
-                total = total + s.features * feature_distance(judge(form)[1], wanted)
-            return total
-
-        targets = torch.cat([images, trust], 1)
-        return descend(decode, loss, targets, (starts - self.mean) / self.spread, steps=s.steps, rate=s.rate, enough=self.enough)
+    def scored(self, maps: np.ndarray, terms: dict[str, np.ndarray]) -> np.ndarray:
+        """(B,) of (B, S, S) anomaly maps and the model's own terms: whichever the settings name. Raises InputError where it has no such term."""
+        if self.settings.score == "map":
+            return scores(maps, self.run.config.size)
+        if self.settings.score not in terms:
+            raise InputError("--score", f'found "{self.settings.score}"', wanted=", ".join(["map", *terms]))
+        return terms[self.settings.score]
 
     def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> Calibration:
         """From good photographs alone. Raises InputError where they are too few for ``alpha``."""
         check_alpha(alpha, len(photographs))
-        self.calibration, self.enough = None, None
+        self.calibration, self.projector.enough = None, None
         pixels = np.stack([p.pixels for p in photographs])
         with progress(len(pixels) * (2 if self.settings.steps else 1), "calibrating", "images") as advance:
             if self.settings.steps:  # first, what a good part's residual is; then as inspection will: stopping there
                 losses = np.concatenate([p.losses for p in self._projections(pixels, advance)])
-                self.enough = float(np.quantile(losses, ENOUGH))
+                self.projector.enough = float(np.quantile(losses, ENOUGH))
             projections = list(self._projections(pixels, advance))
-        maps, noise = _leave_one_out(_joined([p.residuals for p in projections]))
-        _, encoder_noise = _leave_one_out(_joined([p.encoder for p in projections]))
-        own = scores(maps)
+        maps, noise = _leave_one_out(joined_residuals([p.residuals for p in projections]))
+        encoder_noise = Noise.of(joined_residuals([p.encoder for p in projections])).total()
+        own = self.scored(maps, {k: np.concatenate([p.terms[k] for p in projections]) for k in projections[0].terms})
         level = float(np.quantile(maps, 0.999))
         self.calibration = Calibration(
             Conformal(np.sort(own), alpha),
             noise,
             encoder_noise,
             level,
-            self.enough,
+            self.projector.enough,
             self.settings,
             run_id(self.run),
             [p.path.name for p in photographs],
@@ -245,23 +169,38 @@ class Detector:
             pixels = np.stack([p.pixels for p in chunk])
             projection = self.project(pixels)
             maps = self.calibration.noise.maps(projection.residuals)
-            encoder = scores(self.calibration.encoder_noise.maps(projection.encoder))
+            own = self.scored(maps, projection.terms)
+            encoder = scores(self.calibration.encoder_noise.maps(projection.encoder), self.run.config.size)
             views = self.namer.nearest(projection.forms)
             forms = restore(projection.forms, pixels, self.run.config.normalize)
             for i, photograph in enumerate(chunk):
                 yield (
                     self._report(
-                        photograph, maps[i], float(encoder[i]), int(views[i]), int(projection.steps[i]), projection.seconds / len(chunk)
+                        photograph,
+                        maps[i],
+                        float(own[i]),
+                        None if self.settings.score != "map" else float(encoder[i]),
+                        int(views[i]),
+                        int(projection.steps[i]),
+                        projection.seconds / len(chunk),
+                        {k: round(float(v[i]), 6) for k, v in projection.terms.items()},
                     ),
                     maps[i],
                     forms[i],
                 )
 
     def _report(
-        self, photograph: Photograph, anomaly: np.ndarray, encoder_score: float, view: int, steps: int, seconds: float
+        self,
+        photograph: Photograph,
+        anomaly: np.ndarray,
+        score: float,
+        encoder_score: float | None,
+        view: int,
+        steps: int,
+        seconds: float,
+        terms: dict[str, float],
     ) -> Inspection:
         conformal = self.calibration.conformal
-        score = float(scores(anomaly[None])[0])
         verdict = conformal.verdict(score)
         found = []
         if verdict != "pass":
@@ -275,11 +214,12 @@ class Detector:
             conformal.threshold,
             verdict,
             found,
-            self.run.bank.scenes[view]["scene"],
+            self.run.bank.scenes[view]["scene"] if self.run.bank.scenes else {},
             steps,
             round(1e3 * seconds, 3),
             self.run.folder.name,
             encoder_score,
+            terms=terms,
         )
 
 
@@ -307,38 +247,6 @@ def _leave_one_out(residuals: Residuals) -> tuple[np.ndarray, Noise]:
         for i in range(len(residuals.size))
     ]
     return np.concatenate(maps), total
-
-
-def _joined(found: list[Residuals]) -> Residuals:
-    return Residuals(np.concatenate([r.size for r in found]), np.concatenate([r.expected for r in found]))
-
-
-@contextmanager
-def one_thread_each() -> Iterator[ThreadPoolExecutor]:
-    """A pool of as many threads as torch has, each of which computes with one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)
-
-
-def chunks(photographs: Sequence[Photograph]) -> Iterator[Sequence[Photograph]]:
-    """As many at a time as are projected together."""
-    for start in range(0, len(photographs), CHUNK):
-        yield photographs[start : start + CHUNK]
-
-
-def device_for(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise InputError(
-            "--device",
-            f'found "{name}"' if name != "cuda" else "this machine has no CUDA device",
-            wanted="auto, cpu or cuda" if name != "cuda" else "auto or cpu",
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def run_id(run: Run) -> str:

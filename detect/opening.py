@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +15,9 @@ from cad.files import read_json
 from detect import cad_detector, inspection, photo_detector
 from detect.cad_detector import CadDetector, CadRun
 from detect.calibrate import check_alpha
-from detect.inspection import CALIBRATION, Detector, Settings
+from detect.inspection import CALIBRATION, Detector
 from detect.photo_detector import TERMS, PhotoDetector
+from detect.projection import settings_for
 from synth.sampling import Recipe, draw_sample
 from train.cad_form import open_form, read_config
 from train.photographs import Photograph, read_all
@@ -32,9 +35,15 @@ STRANGE = 0.12  # of a picture that a render leaves over, median, from which no 
 
 
 def open_detector(
-    folder: str | Path, *, calibration: Path | None = None, calibrated: bool = True, device: str = "auto", settings: Settings | None = None
+    folder: str | Path,
+    *,
+    calibration: Path | None = None,
+    calibrated: bool = True,
+    device: str = "auto",
+    settings: dict[str, Any] | None = None,
 ) -> AnyDetector:
-    """With its calibration (of the folder, or another file) unless not ``calibrated``; ``device`` and ``settings`` are a learned form's.
+    """With its calibration (of the folder, or another file) unless not ``calibrated``; ``device`` and ``settings``, where they differ from the
+    model's own, are a learned form's.
 
     Raises InputError where the folder holds no finished run, or it is not calibrated.
     """
@@ -47,7 +56,8 @@ def open_detector(
         return CadDetector(run, calibration=cad_detector.load_calibration(run, calibration) if calibrated else None)
     opened = open_run(folder)
     known = inspection.load_calibration(opened, calibration) if calibrated else None
-    return Detector(opened, device=device, settings=settings, calibration=known)
+    changed = replace(settings_for(opened), **settings) if settings else None
+    return Detector(opened, device=device, settings=changed, calibration=known)
 
 
 def _of_photographs(path: Path) -> bool:
@@ -65,7 +75,7 @@ def calibrated_detector(
     route: str = "auto",
     terms: Collection[str] = tuple(TERMS),
     device: str = "auto",
-    settings: Settings | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> AnyDetector:
     """A run calibrated on good ``images``. ``route``, of a CAD form: ``render`` compares with the part as it is drawn, ``photograph`` by
     those of ``terms`` that are to be had; ``auto`` takes the first where renders look like the images. Raises InputError."""

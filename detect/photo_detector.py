@@ -28,9 +28,10 @@ from detect.clutter import among_clutter
 from detect.compare import regions
 from detect.explain import by_votes
 from detect.finding import finding
-from detect.inspection import Inspection, chunks, not_calibrated, one_thread_each, read_calibration, region_record
+from detect.inspection import Inspection, not_calibrated, read_calibration, region_record
 from detect.memory import CELLS, SIDE, Frame, Memory, framed, symmetry_of, unframed
 from detect.outline import Outlined, OutlineSearch
+from detect.projection import chunks, one_thread_each
 from detect.silhouette import Silhouette, cluttered, silhouettes
 from synth.poses import rotations
 from synth.raycast import draw, truth

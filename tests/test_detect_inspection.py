@@ -17,8 +17,9 @@ from PIL import Image
 import detect.inspection as inspection
 from cad.errors import InputError
 from detect.compare import Noise, Residuals, scores
-from detect.inspection import Calibration, Detector, Inspection, Settings, load_calibration, save_calibration
+from detect.inspection import Calibration, Detector, Inspection, load_calibration, save_calibration
 from detect.pictures import PANEL
+from detect.projection import Settings
 from detect.validation import Case, Validation, metrics, validate, write_validation
 from synth.dataset import open_dataset
 from train.photographs import Photograph, find_images, read, read_all
@@ -188,14 +189,14 @@ def test_descent_is_never_worse_than_where_it_starts(detector: Detector, mixed: 
     pixels = np.stack([p.pixels for p in mixed])
     losses = {}
     for steps in (1, 12):
-        detector.settings, detector.enough = replace(SETTINGS, steps=steps), None
+        detector.projector.settings, detector.projector.enough = replace(SETTINGS, steps=steps), None
         losses[steps] = detector.project(pixels).losses
     assert (losses[12] <= losses[1] + 1e-6).all() and (losses[12] < losses[1] - 1e-3).any()
 
 
 def test_good_parts_stop_at_what_is_enough(detector: Detector, good: list[Photograph]) -> None:
     found = detector.project(np.stack([p.pixels for p in good]))
-    stopped = found.losses <= detector.enough
+    stopped = found.losses <= detector.projector.enough
     assert (found.steps < SETTINGS.steps).sum() >= stopped.sum() >= 4  # half of eight: it is their median
 
 

@@ -18,9 +18,12 @@ from safetensors.torch import load_file, save_file
 import train.fit
 from cad.errors import InputError
 from synth.dataset import Dataset, open_dataset
+from train.catalogue import CATALOGUE
 from train.config import Config, config_for
 from train.fit import fit
+from train.learning import learning
 from train.runs import RunFolder, data_fingerprint, find_runs, open_run, remove_run
+from train.views import of_dataset
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits, and waits long on a busy machine
 
@@ -134,7 +137,7 @@ def test_opened_run_is_what_was_trained(uninterrupted: Path, data: Dataset) -> N
     torch.testing.assert_close(run.bank.thumbs.norm(dim=1), torch.ones(32))
     assert run.bank.scenes[5]["scene"] == data.of("train", "good")[5].scene
     with torch.no_grad():
-        images = train.fit.training_images(data, run.config)
+        images = learning(of_dataset(data), run.config).images
         torch.testing.assert_close(run.model.encoder(images), run.bank.codes, rtol=0, atol=1e-5)  # another batch size, float32
 
 
@@ -247,7 +250,7 @@ def test_find_runs_has_the_newest_last(own_run: Path) -> None:
 
 def test_train_list_names_every_model(command) -> None:
     code, out, _ = command("train list --json")
-    assert code == 0 and list(json.loads(out)) == ["unet-gan", "cad"] == [*train.networks.MODELS, "cad"]
+    assert code == 0 and list(json.loads(out)) == [*CATALOGUE, "cad"]
     assert "unet-gan" in command("train list")[1]
 
 

@@ -9,14 +9,9 @@ import click
 
 from cad.command import SETTINGS, json_option, result, run, say, seed_option
 from cad.errors import InputError
+from train.catalogue import CATALOGUE
 
 DATA, RUNS = Path("data"), Path("runs")
-MODELS = {
-    "unet-gan": (
-        "U-Net without cross connections in a generator-discriminator game; nearest form by descent (Tiger Analytics, option 2)",
-        "one encoder, one generator, one discriminator; a descent for each image inspected",
-    )
-}
 FORM = (
     "no network (--form cad): the part's own renderer, descended by Gauss-Newton over pose, light and dimensions",
     "a pose index of about ten seconds; answers in millimetres",
@@ -40,7 +35,7 @@ def train() -> None:
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="RUN", help="The run folder.  [default: runs/<dataset>]"
 )
-@click.option("--model", type=click.Choice(sorted(MODELS)), default="unet-gan", help="What to train.")
+@click.option("--model", type=click.Choice(list(CATALOGUE)), default="unet-gan", help="What to train: train list.")
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the good training views.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Stop after so long, whatever the epochs.")
 @click.option("--size", type=int, metavar="PX", help="Of what the networks see.  [default: the dataset's, to the next multiple of 16]")
@@ -56,8 +51,39 @@ def train() -> None:
 @click.option("--perceptual", type=click.FloatRange(0), metavar="W", help="Weight of pretrained filters' distance (extra features).")
 @click.option("--batch", type=click.IntRange(2), metavar="N", help="Images a step.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Learning rate.")
-@click.option("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed"]), help="auto: bfloat16 where it is quicker.")
+@click.option("--accumulate", type=click.IntRange(1), metavar="N", help="Parts that a step's images are computed in: less memory.")
+@click.option(
+    "--ema", type=click.FloatRange(0, 1, max_open=True), metavar="D", help="Decay of the weights' running average, which a run keeps."
+)
+@click.option(
+    "--patience", type=click.IntRange(0), metavar="N", help="Stop after N epochs without a better measure on held-out good views; 0: never."
+)
+@click.option(
+    "--validation", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", help="Of the good views, held out for --patience."
+)
+@click.option("--picture", type=click.IntRange(32, 8192), metavar="PX", help="Large photographs: their side, seen in tiles of --size.")
+@click.option("--game", type=click.Choice(["hinge", "cross-entropy", "least-squares", "wasserstein"]), help="The adversarial loss.")
+@click.option("--adversarial-every", type=click.IntRange(1), metavar="N", help="Steps between two of the discriminator's.")
+@click.option(
+    "--judge-rate", type=click.FloatRange(0, min_open=True), metavar="X", help="The discriminator's learning rate, in the generator's."
+)
+@click.option("--matching", type=click.FloatRange(0), metavar="W", help="Weight of feature matching.")
+@click.option("--penalty", type=click.Choice(["none", "r1", "wgan-gp"]), help="On the discriminator's slope.")
+@click.option("--penalty-weight", type=click.FloatRange(0), metavar="W")
+@click.option("--spectral/--no-spectral", default=None, help="Spectral normalisation of the discriminator.")
+@click.option("--minibatch/--no-minibatch", default=None, help="Minibatch discrimination.")
+@click.option("--augment/--no-augment", default=None, help="DiffAugment: for few training images.")
+@click.option("--instance-noise", type=click.FloatRange(0), metavar="S", help="Noise on what the discriminator sees, fading.")
+@click.option("--smoothing", type=click.FloatRange(0, 0.5, max_open=True), metavar="SHARE", help="One-sided label smoothing.")
+@click.option("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed", "16-mixed"]), help="auto: bfloat16 where it is quicker.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
+@click.option("--devices", type=click.IntRange(1), default=1, metavar="N", help="Processes, a device and a batch each (torch.distributed).")
+@click.option(
+    "--known",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Known abnormal images that noisy-gan and descargan learn from.  [default: train/<other than good>]",
+)
 @click.option(
     "--camera", type=click.Path(path_type=Path), metavar="FILE", help="CAD form: the camera's calibration, from OpenCV (.yml, .json)."
 )
@@ -70,6 +96,8 @@ def fit(
     form: str,
     output: Path | None,
     device: str,
+    devices: int,
+    known: Path | None,
     camera: Path | None,
     dry_run: bool,
     force: bool,
@@ -88,12 +116,12 @@ def fit(
         return
     if camera is not None:
         raise InputError("--camera", "a learned form knows no camera", step="train fit PART --form cad --camera FILE")
-    from synth.dataset import open_dataset
     from train.config import config_for
+    from train.views import open_views
 
     folder = dataset or _the_dataset()
-    data = open_dataset(folder)
-    config = config_for(data.size, seed=seed, **options)
+    views = open_views(folder, known)
+    config = config_for(views.size, seed=seed, **options)
     run_folder = output or RUNS / folder.name
     if dry_run:
         from cad.reading import yaml_text
@@ -101,17 +129,17 @@ def fit(
         result(config.model_dump(), as_json, yaml_text(config.model_dump()).rstrip())
         return
     from train.fit import fit as learn
-    from train.runs import RunFolder, data_fingerprint, remove_run
+    from train.runs import RunFolder, remove_run
 
     if force:
         remove_run(run_folder)
-    target = RunFolder(run_folder, config, data_fingerprint(data))
+    target = RunFolder(run_folder, config, views.fingerprint)
     if target.is_done():
         result({"run": str(run_folder), "trained": False}, as_json, f"{run_folder}: up to date")
     else:
         start = time.perf_counter()
-        progress = learn(data, target, config, device=device)
-        loss = progress.history[-1]["pyramid"] if progress.history else None
+        progress = learn(views, target, config, device=device, devices=devices)
+        loss = progress.history[-1].get("pyramid") if progress.history else None
         result(
             {
                 "run": str(run_folder),
@@ -180,12 +208,10 @@ def list_models(as_json: bool) -> None:
 
     Example: train list
     """
-    known = {**MODELS, "cad": FORM}
-    result(
-        {k: {"learns": what, "cost": cost} for k, (what, cost) in known.items()},
-        as_json,
-        "\n".join(f"{k:<12} {what}; {cost}" for k, (what, cost) in known.items()),
-    )
+    told = {k: {"learns": e.learns, "paper": e.paper, "cost": e.cost, "defaults": e.settings} for k, e in CATALOGUE.items()}
+    told["cad"] = {"learns": FORM[0], "paper": "docs/cad_form.md", "cost": FORM[1], "defaults": {}}
+    rows = [f"{k:<12} {t['learns']}\n{'':<12} paper: {t['paper']}\n{'':<12} cost:  {t['cost']}" for k, t in told.items()]
+    result(told, as_json, "\n".join(rows))
 
 
 def _fit_cad(

@@ -25,8 +25,8 @@ from synth.photograph import truth_of
 from synth.sampling import Recipe, draw_sample
 from synth.scene import Scene, about, product
 from train.compare_network import TOP, CompareNet, beside, score
+from train.devices import fabric_for
 from train.finish import finished
-from train.fit import fabric_for
 from train.images import grey
 
 NETWORK, CONFIG = "compare.safetensors", "compare.json"

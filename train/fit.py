@@ -1,7 +1,12 @@
-"""The GAN's training loop: reconstruction through a narrow waist, and a discriminator that wants it real."""
+"""One training loop for all learned forms: players take turns on a step's images, an average of the weights is kept, and anything goes on after a kill.
+
+What step k sees is a function of (seed, k) alone, drawn for all processes together and then shared out: two processes with half the batch each
+learn what one does with all of it. Fabric brings device, precision and several processes.
+"""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -9,133 +14,191 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cad.command import progress
-from cad.errors import InputError
+from cad.command import progress, say
 from synth.dataset import Dataset
 from train import filters
 from train.config import Config
-from train.images import disturbed, prepare
-from train.losses import doubt_loss, feature_distance, perceptual_distance, pyramid_l1
-from train.networks import build
+from train.devices import fabric_for
+from train.images import disturbed
+from train.learning import Learning, learning
+from train.minibatch import variety
+from train.models import build
+from train.models.base import Batch, Draw, Model, trainable
 from train.runs import Checkpoint, RunFolder
+from train.validation import measure
+from train.views import Views, of_dataset
 
-DOUBT_EVERY = 3  # steps between two of the expected residual's: it is learned long before the picture is
+KNOWN = 4  # good images to a known abnormal one in a step
 SAVE_SECONDS = 60.0  # a kill costs no more than this
+CLIP = 5.0  # the norm of a maker's gradient
+COLLAPSED = 0.5  # share of the real images' variety below which a generator is said to have collapsed
+GROWN_UP = 300  # steps before which nobody is warned: at first everything looks alike
+COLLAPSE = "collapse: what is generated varies {share:.0%} as much as what is real; try --augment, --minibatch, or a smaller --judge-rate"
+LOOKED, GRID = 64, 8  # images that variety is told from; images of a sample grid
 
 
 @dataclass
 class Progress:
     """Where training stands; ``seconds`` counts training alone, over all its sittings; ``means`` are running ones of the losses, as
-    the log shows them: not every step plays the whole game."""
+    the log shows them: not every step plays the whole game. ``best``: the lowest validation measure, and ``bad``: epochs since."""
 
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     means: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    bad: int = 0
 
     def follow(self, losses: dict[str, Tensor]) -> None:
         for name, value in losses.items():
             self.means[name] = 0.98 * self.means.get(name, float(value)) + 0.02 * float(value)
 
 
-def fit(data: Dataset, folder: RunFolder, config: Config, *, device: str = "auto") -> Progress:
-    """Trains on the good training views until ``config.epochs`` (or ``minutes``) are spent, saving as it goes.
+def fit(data: Dataset | Views, folder: RunFolder, config: Config, *, device: str = "auto", devices: int = 1) -> Progress:
+    """Trains on the good training views until ``config.epochs`` (or ``minutes``) are spent, or ``patience`` is, saving as it goes.
 
-    A folder with a checkpoint of the same config goes on from it: interrupted and resumed equals uninterrupted on one machine.
-    Raises InputError where the dataset has too few good views to train on.
+    A folder with a checkpoint of the same config goes on from it: interrupted and resumed equals uninterrupted on one machine. ``devices``:
+    processes, ``config.batch`` images each; only the first writes. Raises InputError where there are too few good views to train on, or the model
+    wants what they have not.
     """
+    views = data if isinstance(data, Views) else of_dataset(data)
     if config.perceptual:
         filters.check()
-    fabric = fabric_for(device, config.precision)
-    images = training_images(data, config)
+    fabric = fabric_for(device, config.precision, devices)
+    seen = learning(views, config, fabric.world_size).to(fabric.to_device)
     model, average = build(config), build(config).eval().requires_grad_(False)
-    makers = [nn.ModuleList([model.encoder, model.generator]), model.discriminator]
-    optimizers = [
-        torch.optim.Adam(m.parameters(), lr=config.rate, betas=(0.5 if i else 0.8, 0.99), fused=True) for i, m in enumerate(makers)
-    ]
-    model, *optimizers = fabric.setup(model, *optimizers)
+    optimizers = optimizers_of(model, config)
+    model, *set_up = fabric.setup(model, *optimizers.values())
+    optimizers = dict(zip(optimizers, set_up if isinstance(set_up, list) else [set_up], strict=True))
     average = fabric.to_device(average)
-    images = fabric.to_device(images)
-    progress_ = folder.resume(Checkpoint(model.module, average, optimizers), Progress)  # on the device: Fabric moves no optimizer's state
-    steps = len(images) // config.batch
+    state = Checkpoint(model.module, average, list(optimizers.values()))
+    now = folder.resume(state, Progress, first=fabric.is_global_zero)  # on the device: Fabric moves no optimizer's state
+    fabric.barrier()
+    steps = seen.steps
     total = steps * config.epochs
-    with _curves(folder.path) as log, progress(total, "training", "steps") as advance, interrupts() as stop:
-        advance(progress_.step)
-        saved, began = time.monotonic(), time.monotonic() - progress_.seconds
-        while progress_.step < total and not _spent(config, progress_):
-            batch = _batch(images, config, progress_.step, steps)
-            _set_rate(optimizers, config, progress_, total)
-            losses = train_step(fabric, model, optimizers, batch, config, progress_.step)
-            progress_.follow(losses)
-            follow(average, model.module, config.ema, progress_.step)
-            progress_.step += 1
-            progress_.seconds = time.monotonic() - began
-            ended = progress_.step % steps == 0 or progress_.step == total or _spent(config, progress_)
+    with _curves(folder.path, fabric.is_global_zero) as log, progress(total, "training", "steps") as advance, interrupts() as stop:
+        advance(now.step)
+        saved, began = time.monotonic(), time.monotonic() - now.seconds
+        while now.step < total and not _spent(config, now):
+            done = _done(config, now, total)
+            _set_rate(optimizers, config, now.step, done)
+            losses = train_step(fabric, model, optimizers, seen, config, now.step, done)
+            now.follow(losses)
+            follow(average, model.module, config.ema, now.step)
+            now.step += 1
+            now.seconds, stopped = _agreed(fabric, time.monotonic() - began, stop.is_set())
+            ended = now.step % steps == 0 or now.step == total or _spent(config, now)
             if ended:
-                progress_.history.append(_row(progress_, steps))
-                log(progress_.history[-1])
-                folder.sample_grid(images[: 4 * 8 : 4], average(images[: 4 * 8 : 4])[0], len(progress_.history))
-            advance(1, f"reconstruction {progress_.means['pyramid']:.4f}" if ended else "")
-            if stop.is_set() or time.monotonic() - saved > SAVE_SECONDS:
-                folder.save_checkpoint(Checkpoint(model.module, average, optimizers), progress_)
+                row = _row(now, steps) | check(average, seen, config, now, state)
+                now.history.append(row)
+                log(row)
+                if fabric.is_global_zero:
+                    folder.sample_grid(seen.sample(GRID, 4), drawn(average, seen, GRID), len(now.history))
+                if config.patience and now.bad >= config.patience:
+                    say(f"stopped after {len(now.history)} epochs: none of the last {config.patience} was better")
+                    break
+            advance(1, f"{_headline(now)}" if ended else "")
+            if fabric.is_global_zero and (stopped or time.monotonic() - saved > SAVE_SECONDS):
+                folder.save_checkpoint(state, now)
                 saved = time.monotonic()
-            if stop.is_set():
+            if stopped:
                 raise KeyboardInterrupt
-    folder.finish(average, config, data, progress_)
-    return progress_
+    if state.best:
+        average.load_state_dict(state.best)
+    if fabric.is_global_zero:
+        folder.finish(average, config, views, now)
+    fabric.barrier()
+    return now
 
 
-def _row(progress_: Progress, steps: int) -> dict[str, float]:
-    """A line of log.jsonl."""
-    place = {"epoch": round(progress_.step / steps, 4), "step": progress_.step, "seconds": round(progress_.seconds, 2)}
-    return place | {k: round(v, 6) for k, v in sorted(progress_.means.items())}
+def train_step(fabric: Any, model: nn.Module, optimizers: dict[str, Any], seen: Learning, config: Config, step: int, done: float = 0.0) -> dict[str, Tensor]:  # fmt: skip
+    """Every player's turn that is due: encoder and generator first, then whoever judges what they made. The losses are weighted, as descended on,
+    means over all processes."""
+    module: Model = model.module
+    module.train()
+    told: dict[str, Tensor] = {}
+    made: list[Tensor | None] = [None] * config.accumulate
+    for turn, (player, optimizer) in enumerate(optimizers.items()):
+        if not module.due(player, step, done):
+            continue
+        parameters = trainable(module, player)
+        optimizer.zero_grad(set_to_none=True)
+        for part in range(config.accumulate):
+            batch = batch_of(seen, config, step, done, turn, fabric.global_rank, fabric.world_size, part)
+            with fabric.no_backward_sync(model, enabled=part + 1 < config.accumulate):
+                losses, new = model(batch, player, made[part])
+                fabric.backward(sum(losses.values()) / config.accumulate)
+            made[part] = new if new is not None else made[part]
+            for name, value in losses.items():
+                told[name] = told.get(name, 0.0) + value.detach() / config.accumulate
+        if player != "judge":
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+    return told if fabric.world_size == 1 else {k: fabric.all_reduce(v, reduce_op="mean") for k, v in told.items()}
 
 
-def train_step(
-    fabric: object, model: nn.Module, optimizers: list[torch.optim.Optimizer], batch: tuple[Tensor, Tensor], config: Config, step: int
-) -> dict[str, Tensor]:
-    """One step of the game: encoder and generator always; the discriminator each ``adversarial_every`` steps (hinge loss)."""
-    clean, seen = batch
-    maker, judge = optimizers
-    playing = config.adversarial > 0 and step % config.adversarial_every == 0
-    made, log_size = model(seen, step % DOUBT_EVERY == 0)
-    with fabric.autocast():
-        losses = {"pyramid": config.pyramid * pyramid_l1(made.float(), clean).mean() + (made.float() - clean).abs().mean()}
-        if log_size is not None:
-            whole = (seen == clean).flatten(1).all(1).float()  # what a disturbed view leaves over says nothing of good parts
-            losses["doubt"] = (doubt_loss(clean, made.detach().float(), log_size.float()) * whole).sum() / whole.sum().clamp(min=1)
-        if playing:
-            with torch.no_grad():
-                _, wanted = model.module.discriminator(clean)
-            realness, features = model.module.discriminator(made)
-            losses["adversarial"] = -realness.float().mean()
-            losses["features"] = feature_distance(features, wanted).float().mean()
-        if config.perceptual:
-            losses["perceptual"] = perceptual_distance(made, clean).float().mean()
-    loss = (
-        losses["pyramid"]
-        + config.perceptual * losses.get("perceptual", 0.0)
-        + losses.get("doubt", 0.0)
-        + sum(config.adversarial * config.adversarial_every * losses[k] for k in ("adversarial", "features") if k in losses)
+def batch_of(seen: Learning, config: Config, step: int, done: float, turn: int, rank: int, world: int, part: int) -> Batch:
+    """What player number ``turn`` sees in step ``step``: all draws are of the step's images together, whoever computes which."""
+    share, total = config.batch // config.accumulate, config.batch * world
+    rows = slice(rank * config.batch + part * share, rank * config.batch + (part + 1) * share)
+    order = np.random.default_rng([config.seed, step // seen.steps]).permutation(seen.choices)
+    at = step % seen.steps * total
+    picks = torch.from_numpy(order[at : at + total]).to(seen.images.device)
+    clean = seen.pictures(picks, config.seed * 1_000_003 + step).contiguous(memory_format=torch.channels_last)
+    changed = disturbed(clean, config.corrupt, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
+    known = None
+    if len(seen.known):
+        chosen = np.random.default_rng([config.seed, step, 1]).integers(0, len(seen.known), max(1, total // KNOWN))
+        own = torch.from_numpy(chosen[rank * config.accumulate + part :: world * config.accumulate]).to(clean.device)
+        known = seen.abnormal(own, config.seed * 1_000_003 + step)
+    draw = Draw(((config.seed * 1_000_003 + step) * 4 + turn) % 2**63, total, rows, clean.device)
+    return Batch(
+        clean[rows], changed[rows], draw, step, done, None if seen.poses is None else seen.poses[picks % len(seen.images)][rows], known
     )
-    maker.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    torch.nn.utils.clip_grad_norm_([p for g in maker.param_groups for p in g["params"]], 5.0)
-    maker.step()
-    if playing:
-        with fabric.autocast():
-            real, _ = model.module.discriminator(clean)
-            fake, _ = model.module.discriminator(made.detach())
-            losses["discriminator"] = torch.relu(1 - real.float()).mean() + torch.relu(1 + fake.float()).mean()
-        judge.zero_grad(set_to_none=True)
-        fabric.backward(losses["discriminator"])
-        judge.step()
-    return {k: v.detach() for k, v in losses.items()}
+
+
+def optimizers_of(model: Model, config: Config) -> dict[str, torch.optim.Optimizer]:
+    """Adam for each player, its discriminator at its own rate."""
+    return {
+        player: torch.optim.Adam(
+            [p for m in own for p in m.parameters()],
+            lr=config.rate * (config.judge_rate if player == "judge" else 1.0),
+            betas=(0.5 if player == "judge" else 0.8, 0.99),
+            fused=True,
+        )
+        for player, own in model.players().items()
+        if player != "judge" or config.adversarial > 0
+    }
+
+
+def check(average: Model, seen: Learning, config: Config, now: Progress, state: Checkpoint) -> dict[str, float]:
+    """What an epoch's end looks at: the variety of what is generated, and the validation measure where there is patience; the best average is kept."""
+    share = variety(drawn(average, seen, LOOKED)) / max(variety(seen.sample(LOOKED, 4)), 1e-9)
+    row = {"variety": round(float(share), 4)}
+    if not share >= COLLAPSED and now.step >= GROWN_UP:
+        say(COLLAPSE.format(share=share))
+    if config.patience:
+        row["validation"] = round(measure(average, seen.held()), 6)
+        if now.best is None or row["validation"] < now.best:
+            now.best, now.bad = row["validation"], 0
+            state.best = {k: v.clone() for k, v in average.state_dict().items()}
+        else:
+            now.bad += 1
+    return row
+
+
+@torch.no_grad()
+def drawn(average: Model, seen: Learning, count: int) -> Tensor:
+    """At most (count, 1, S, S) that the averaged model generates, from the same noise or the same images each time."""
+    images = seen.sample(count, 4)
+    noise = torch.randn((len(images), average.config.latent), generator=torch.Generator().manual_seed(0)).to(images.device)
+    return torch.cat([average.drawn(i, n) for i, n in zip(images.split(32), noise.split(32), strict=True)])
 
 
 @torch.no_grad()
@@ -149,64 +212,38 @@ def follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> Non
             kept.copy_(now)
 
 
-def fabric_for(device: str, precision: str) -> object:
-    """Lightning Fabric on ``auto``, ``cpu`` or ``cuda``; bfloat16 autocast where the machine computes it in hardware."""
-    from lightning_fabric import Fabric
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError("--device", f'found "{device}"', wanted="auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device", "this machine has no CUDA device", wanted="auto or cpu")
-    cuda = torch.cuda.is_available() and device != "cpu"
-    if precision == "auto":
-        precision = "bf16-mixed" if (torch.cuda.is_bf16_supported() if cuda else cpu_has_bfloat16()) else "32-true"
-    return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
+def _row(now: Progress, steps: int) -> dict[str, float]:
+    """A line of log.jsonl."""
+    place = {"epoch": round(now.step / steps, 4), "step": now.step, "seconds": round(now.seconds, 2)}
+    return place | {k: round(v, 6) for k, v in sorted(now.means.items())}
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether autocast is a gain on this processor: with AMX, or with AVX512-BF16 on AMD (twice as fast as float32 there; on an
-    Intel processor that has it without AMX a training step took 1.1 to 1.6 times as long as in float32)."""
-    capable = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capable.get("amx_bf16") or (capable.get("avx512_bf16") and "AMD" in str(capable.get("cpu_name", ""))))
+def _headline(now: Progress) -> str:
+    name = next((k for k in ("pyramid", "ssim", "adversarial") if k in now.means), next(iter(now.means)))
+    return f"{'reconstruction' if name == 'pyramid' else name} {now.means[name]:.4f}"
 
 
-def training_images(data: Dataset, config: Config) -> Tensor:
-    """(n, 1, S, S) float32 prepared, in the dataset's order."""
-    samples = data.of("train", "good")
-    if len(samples) < config.batch:
-        raise InputError(
-            data.folder,
-            f"found {len(samples)} good training views",
-            wanted=f"at least a batch, {config.batch}",
-            step="synth render with a larger -n, or train fit with a smaller --batch",
-        )
-    from train.images import resized
-
-    return prepare(resized(data.images(samples), config.size), config.normalize)
+def _agreed(fabric: Any, seconds: float, stop: bool) -> tuple[float, bool]:
+    """The first process's clock, and whether it was told to stop: all have to end at the same step."""
+    return (seconds, stop) if fabric.world_size == 1 else tuple(fabric.broadcast((seconds, stop)))
 
 
-def _batch(images: Tensor, config: Config, step: int, steps: int) -> tuple[Tensor, Tensor]:
-    """What step ``step`` sees: a function of (seed, step) alone."""
-    order = np.random.default_rng([config.seed, step // steps]).permutation(len(images))
-    at = (step % steps) * config.batch
-    clean = images[torch.from_numpy(order[at : at + config.batch]).to(images.device)].contiguous(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    return clean, disturbed(clean, config.corrupt, generator)
+def _spent(config: Config, now: Progress) -> bool:
+    return config.minutes is not None and now.seconds >= 60 * config.minutes
 
 
-def _spent(config: Config, progress_: Progress) -> bool:
-    return config.minutes is not None and progress_.seconds >= 60 * config.minutes
+def _done(config: Config, now: Progress, total: int) -> float:
+    """The share that is over of whichever budget ends first."""
+    done = now.step / total
+    return done if config.minutes is None else min(max(done, now.seconds / 60 / config.minutes), 1.0)
 
 
-def _set_rate(optimizers: list[torch.optim.Optimizer], config: Config, progress_: Progress, total: int) -> None:
-    """A short warm-up, then half a cosine down to 2 % over whichever budget ends first."""
-    done = progress_.step / total
-    if config.minutes is not None:
-        done = max(done, progress_.seconds / 60 / config.minutes)
-    factor = min(1.0, (progress_.step + 1) / 100) * (0.02 + 0.49 * (1 + np.cos(np.pi * min(done, 1.0))))
-    for optimizer in optimizers:
+def _set_rate(optimizers: dict[str, torch.optim.Optimizer], config: Config, step: int, done: float) -> None:
+    """A short warm-up, then half a cosine down to 2 %."""
+    factor = min(1.0, (step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
+    for player, optimizer in optimizers.items():
         for group in optimizer.param_groups:
-            group["lr"] = config.rate * factor
+            group["lr"] = config.rate * factor * (config.judge_rate if player == "judge" else 1.0)
 
 
 @contextmanager
@@ -225,8 +262,11 @@ def interrupts() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _curves(path: Path) -> Iterator[object]:
-    """Writes each epoch's losses for TensorBoard, below ``path``/curves."""
+def _curves(path: Path, first: bool) -> Iterator[Any]:
+    """Writes each epoch's losses for TensorBoard, below ``path``/curves; the ``first`` process does."""
+    if not first:
+        yield lambda row: None
+        return
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(path / "curves"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,50 +24,42 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cad.errors import InputError
-from cad.files import fingerprint, whole, write
+from cad.files import whole, write
 from cad.part import Part, parse
 from cad.reading import model_error, read_yaml, yaml_text
 from synth.dataset import Dataset
 from synth.scene import Scene
+from train.bank import Bank, make_bank, open_bank, save_bank
 from train.config import Config
-from train.images import prepare, resized
-from train.networks import build
+from train.models import build
+from train.models.base import Model
+from train.views import Views, of_dataset
 
 if TYPE_CHECKING:
     from train.fit import Progress
 
 FORMAT = 1
-BANK = 4096  # views kept for starts and for naming sub-components
-THUMB = 16  # px of the bank's thumbnails
 
 
 @dataclass
 class Checkpoint:
-    """All that training changes."""
+    """All that training changes; ``best``: the average's state at the best validation measure so far, where one is taken."""
 
     model: nn.Module
     average: nn.Module
     optimizers: list[torch.optim.Optimizer]
-
-
-@dataclass(frozen=True, eq=False)
-class Bank:
-    """Training views to start from: ``codes`` (n, Z) float32, ``thumbs`` (n, 256) float32 of unit length, ``scenes``, dimensions."""
-
-    codes: Tensor
-    thumbs: Tensor
-    scenes: list[dict[str, Any]]
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run, opened by :func:`open_run`; the model is in evaluation mode."""
+    """A finished run, opened by :func:`open_run`; the model is in evaluation mode; of photographs there is no ``part``."""
 
     folder: Path
     config: Config
-    model: nn.Module
+    model: Model
     bank: Bank
-    part: Part
+    part: Part | None
     facts: dict[str, Any]
 
     def scene(self, view: int) -> Scene:
@@ -85,11 +77,12 @@ class RunFolder:
         """Whether it holds the finished run of this very config and data. Another's raises InputError, or with ``replace`` is removed."""
         return is_done(self.path, self.wanted, "holds a run of another config or dataset", replace=replace)
 
-    def resume(self, state: Checkpoint, blank: Callable[..., Progress]) -> Progress:
-        """Loads the checkpoint into ``state`` where there is one of the same config and data; else a blank Progress."""
+    def resume(self, state: Checkpoint, blank: Callable[..., Progress], *, first: bool = True) -> Progress:
+        """Loads the checkpoint into ``state`` where there is one of the same config and data; else a blank Progress. Of several processes the
+        ``first`` alone clears what an abandoned training left."""
         self.path.mkdir(parents=True, exist_ok=True)
         found = self._found(state)
-        if found is None:
+        if found is None and first:
             for name in ("samples", "curves"):  # an abandoned training's pictures are none of this one's
                 shutil.rmtree(self.path / name, ignore_errors=True)
         return blank() if found is None else blank(**found)
@@ -106,6 +99,7 @@ class RunFolder:
             return None
         for prefix, module in (("model", state.model), ("average", state.average)):
             module.load_state_dict({k.removeprefix(f"{prefix}."): v for k, v in values.items() if k.startswith(f"{prefix}.")})
+        state.best = {k.removeprefix("best."): v for k, v in values.items() if k.startswith("best.")}
         for i, optimizer in enumerate(state.optimizers):
             own: dict[int, dict[str, Tensor]] = {}
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -118,9 +112,11 @@ class RunFolder:
         return saved["progress"]
 
     def save_checkpoint(self, state: Checkpoint, progress: Progress) -> None:
-        tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()} | {
-            f"average.{k}": v for k, v in state.average.state_dict().items()
-        }
+        tensors = (
+            {f"model.{k}": v for k, v in state.model.state_dict().items()}
+            | {f"average.{k}": v for k, v in state.average.state_dict().items()}
+            | {f"best.{k}": v for k, v in state.best.items()}
+        )
         for i, optimizer in enumerate(state.optimizers):
             for number, own in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{i}.{number}.{name}": torch.as_tensor(value) for name, value in own.items()}
@@ -136,19 +132,22 @@ class RunFolder:
         with whole(self.path / "samples" / f"{epoch:04d}.png") as temporary:
             Image.fromarray(np.vstack(rows)).save(temporary)
 
-    def finish(self, average: nn.Module, config: Config, data: Dataset, progress: Progress) -> None:
+    def finish(self, average: Model, config: Config, views: Views, progress: Progress) -> None:
         """Writes the finished run; config.yaml last, so its presence means complete."""
         average = average.cpu().eval()
-        _save_bank(self.path, average, config, data)
+        bank = make_bank(average, views, config)
+        average.settle(bank.codes)
+        save_bank(bank, self.path)
         with whole(self.path / "model.safetensors") as temporary:
             save_file({k: v.contiguous().clone() for k, v in average.state_dict().items()}, temporary)
-        write(self.path / "part.yaml", data.part.text)
+        if views.part is not None:
+            write(self.path / "part.yaml", views.part.text)
         write(self.path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
         facts = {
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
-            "images": len(data.of("train", "good")),
-            "part": data.part.name,
+            "images": views.count,
+            "part": views.name,
         }
         write(self.path / "config.yaml", yaml_text({**self.wanted, "trained": facts}))
         for name in ("checkpoint.safetensors", "checkpoint.json"):
@@ -178,9 +177,9 @@ def remove_run(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def data_fingerprint(data: Dataset) -> str:
-    """Of what a run learns from: the training files' hashes."""
-    return fingerprint({k: v for k, v in data.manifest["files"].items() if k.startswith("train/")})
+def data_fingerprint(data: Dataset | Views) -> str:
+    """Of what a run learns from."""
+    return data.fingerprint if isinstance(data, Views) else of_dataset(data).fingerprint
 
 
 def open_run(folder: str | Path) -> Run:
@@ -202,9 +201,8 @@ def open_run(folder: str | Path) -> Run:
     model = build(config).eval().requires_grad_(False)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
-        bank = load_file(folder / "bank.safetensors")
-        scenes = [json.loads(line) for line in (folder / "bank.jsonl").read_text(encoding="utf-8").splitlines()]
-        part = (folder / "part.yaml").read_text(encoding="utf-8")
+        bank = open_bank(folder)
+        part = (folder / "part.yaml").read_text(encoding="utf-8") if bank.scenes or (folder / "part.yaml").exists() else None
     except FileNotFoundError as error:
         raise InputError(error.filename or folder, "missing", wanted="a whole run folder", step="train fit --force makes it anew") from None
     except (RuntimeError, SafetensorError, json.JSONDecodeError) as error:
@@ -217,8 +215,8 @@ def open_run(folder: str | Path) -> Run:
         folder,
         config,
         model,
-        Bank(bank["codes"], bank["thumbs"], scenes),
-        parse(part),
+        bank,
+        None if part is None else parse(part),
         saved["trained"],
     )
 
@@ -234,25 +232,6 @@ def read_config(folder: Path) -> Any:
 def find_runs(root: Path) -> list[Path]:
     """The finished runs directly below ``root``, newest last."""
     return sorted((p.parent for p in root.glob("*/config.yaml")), key=lambda p: (p / "config.yaml").stat().st_mtime)
-
-
-def thumbnails(images: Tensor) -> Tensor:
-    """(n, 1, S, S) -> (n, 256) float32: the picture at 16 x 16, less its mean, unit length."""
-    small = torch.nn.functional.adaptive_avg_pool2d(images, THUMB).flatten(1)
-    return torch.nn.functional.normalize(small - small.mean(1, keepdim=True))
-
-
-@torch.no_grad()
-def _save_bank(path: Path, average: nn.Module, config: Config, data: Dataset) -> None:
-    samples = data.of("train", "good")[:BANK]
-    codes, thumbs = [], []
-    for start in range(0, len(samples), 256):
-        images = prepare(resized(data.images(samples[start : start + 256]), config.size), config.normalize)
-        codes.append(average.encoder(images.contiguous(memory_format=torch.channels_last)))
-        thumbs.append(thumbnails(images))
-    with whole(path / "bank.safetensors") as temporary:
-        save_file({"codes": torch.cat(codes), "thumbs": torch.cat(thumbs)}, temporary)
-    write(path / "bank.jsonl", "".join(json.dumps({"scene": s.scene, "dimensions": s.dimensions}) + "\n" for s in samples))
 
 
 def _picture(image: Tensor) -> np.ndarray:

@@ -1,0 +1,246 @@
+"""From photographs to the nearest forms that a learned form can make: codes to start from, the descent, what is left over, what the model itself calls strange.
+
+A picture larger than the networks is projected tile by tile and put together again; memory is that of its maps and of a few tiles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cad.errors import InputError
+from detect.compare import Residuals
+from detect.descend import Descent, descend
+from detect.explain import start_codes
+from detect.forward_mode import pyramid_residual
+from train.images import prepare
+from train.losses import feature_distance, pyramid_l1
+from train.models.base import Projected
+from train.runs import Run
+from train.tiles import Blend, Grid
+
+CHUNK = 16  # images, or tiles of one, projected at a time
+OVERLAP = 4  # a tile's side over what it shares with the next
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the nearest form is sought. The same for calibration and inspection: it is part of what a score means.
+
+    ``steps`` of descent (0: the encoder's answer alone) by ``method`` from ``starts`` codes at ``rate`` (in the latents' deviations a step);
+    ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the training views'
+    mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike); ``score``: ``map``, the
+    anomaly map's highest pixels, or one of the model's own terms.
+    """
+
+    steps: int = 16
+    starts: int = 3
+    rate: float = 0.03
+    features: float = 0.05
+    prior: float = 0.02
+    trust: float = 4.0
+    method: str = "adam"
+    score: str = "map"
+
+
+# what the papers do, or what measured best, where that is not the above
+SETTINGS: dict[str, Settings] = {
+    "unet-gan": Settings(),
+    "noisy-gan": Settings(),
+    "unet-som": Settings(steps=0),
+    "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd", score="own"),
+    "anogan": Settings(steps=150, starts=4, rate=0.05, features=0.1, prior=0.002, trust=0.0, score="own"),
+    "f-anogan": Settings(steps=0, score="own"),
+    "bigan": Settings(steps=0),
+    "egbad": Settings(steps=0, score="own"),
+    "ganomaly": Settings(steps=0, score="own"),
+    "descargan": Settings(steps=0),
+    "conditioned": Settings(steps=10, starts=6, features=0.0, prior=0.0, trust=0.0, method="gauss-newton"),
+    "ae-ssim": Settings(steps=0, score="own"),
+}
+
+
+def settings_for(run: Run) -> Settings:
+    return SETTINGS[run.config.model]
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The nearest ``forms`` (B, 1, S, S) and what they leave over, ``residuals``; ``encoder``: what one pass back alone leaves, or the nearest
+    start where there is no way back; ``terms`` (B,) each: what the model itself calls strange; ``codes`` (B, Z); ``steps`` and final ``losses`` of
+    the descent, (B,); ``seconds`` that all of it took."""
+
+    forms: Tensor
+    residuals: Residuals
+    encoder: Residuals
+    terms: dict[str, np.ndarray]
+    codes: np.ndarray
+    steps: np.ndarray
+    losses: np.ndarray
+    seconds: float = 0.0
+
+
+class Projector:
+    """A run on a device. ``enough``: the loss at which a descent may stop."""
+
+    def __init__(self, run: Run, device: torch.device, settings: Settings, enough: float | None = None) -> None:
+        self.run, self.device, self.settings, self.enough = run, device, settings, enough
+        self.model = run.model.to(device)
+        if not (self.model.ENCODES and self.model.DECODES) and not (settings.steps or not self.model.DECODES):
+            raise InputError("--steps", f"found 0, and {run.config.model} has no encoder", wanted="1 or more")
+        codes = run.bank.codes.to(device)
+        self.mean, self.spread = codes.mean(0), codes.std(0) + 1e-3
+        self.bank = codes
+
+    def project(self, pixels: np.ndarray) -> Projection:
+        """(B, P, P, 3) uint8 -> nearest good forms; P is the networks' S or, of a run on tiles, the picture's.
+
+        On a CPU each image is computed by itself, on one thread, as many at a time as there are cores: rounding depends on a batch's
+        size, and a descent over the kinks of an L1 loss makes 1e-4 of a score out of 1e-7 of rounding. On a GPU they go together.
+        """
+        began = time.perf_counter()
+        work = self._tiled if self.run.config.picture else self._whole
+        if self.device.type != "cpu" and not self.run.config.picture:
+            return replace(self._whole(pixels), seconds=time.perf_counter() - began)
+        if self.device.type != "cpu":
+            parts = [work(one[None]) for one in pixels]
+        else:
+            with one_thread_each() as pool:
+                parts = list(pool.map(work, pixels[:, None]))
+        return replace(joined(parts), seconds=time.perf_counter() - began)
+
+    def _whole(self, pixels: np.ndarray) -> Projection:
+        return self._projected(prepare(pixels, self.run.config.normalize).to(self.device))
+
+    def _tiled(self, pixels: np.ndarray) -> Projection:
+        """Of one picture: maps are blended, what is told of a tile is told of the picture by its strangest."""
+        config = self.run.config
+        image = prepare(pixels, config.normalize)[0, 0].numpy()
+        grid = Grid.of(*image.shape, config.size, config.size // OVERLAP)
+        layers = [Blend(grid) for _ in range(5)]
+        tiles, told = grid.tiles(image), []
+        while chunk := list(islice(tiles, CHUNK)):
+            found = self._projected(torch.from_numpy(np.stack([values for _, values in chunk]))[:, None].to(self.device))
+            parts = (
+                found.forms[:, 0].cpu().numpy(),
+                found.residuals.size,
+                found.residuals.expected,
+                found.encoder.size,
+                found.encoder.expected,
+            )
+            for layer, values in zip(layers, parts, strict=True):
+                for (place, _), own in zip(chunk, values, strict=True):
+                    layer.add(place, own)
+            told.append((found.terms, found.codes, found.steps, found.losses))
+        form, size, expected, plain, plain_expected = (layer.result()[None] for layer in layers)
+        terms = {k: np.concatenate([t[0][k] for t in told]).max(keepdims=True) for k in told[0][0]}
+        codes, steps, losses = (np.concatenate([t[i] for t in told]) for i in (1, 2, 3))
+        return Projection(torch.from_numpy(form)[None], Residuals(size, expected), Residuals(plain, plain_expected), terms, codes.mean(0, keepdims=True), steps.max(keepdims=True), losses.mean(keepdims=True))  # fmt: skip
+
+    def _projected(self, images: Tensor) -> Projection:
+        model, s = self.model, self.settings
+        steps, losses = np.zeros(len(images), int), np.zeros(len(images))
+        with torch.no_grad():
+            if not model.DECODES:
+                forms, log_size, code = model.rebuilt(images)
+                codes = code[:, None]
+            else:
+                starts = start_codes(self.run, images, s.starts if s.steps else 1)
+                code = model.nearest(starts[:, 0])
+                codes = code[:, None]
+                forms, log_size = model.expected(code)
+            encoder = Residuals.of(images, forms, log_size)
+        if s.steps and model.DECODES:
+            found = self._descend(images, starts)
+            code, steps, losses = self._plain(found.latent), found.steps.cpu().numpy(), found.loss.cpu().numpy()
+            codes = self._plain(found.latents)
+        with torch.no_grad():
+            if s.steps and model.DECODES:
+                forms, log_size = model.expected(code)
+            terms = model.terms(Projected(images, forms, code, codes, self.bank))
+        terms = {k: v.float().cpu().numpy().astype(float) for k, v in terms.items()}
+        return Projection(forms, Residuals.of(images, forms, log_size), encoder, terms, code.cpu().numpy(), steps, losses)
+
+    def _plain(self, whitened: Tensor) -> Tensor:
+        return whitened * self.spread + self.mean
+
+    def _descend(self, images: Tensor, starts: Tensor) -> Descent:
+        s, model = self.settings, self.model
+        with torch.no_grad():
+            alone = model.features(images) if len(images) == 1 and s.features else None  # one image's features serve all its starts
+            expected = model.expected(starts[:, 0])[1].exp()
+            trust = (expected.mean((1, 2, 3), keepdim=True) / expected).clamp(max=s.trust) if s.trust else torch.ones_like(expected)
+
+        def decode(whitened: Tensor) -> Tensor:
+            return model.decode(self._plain(whitened))
+
+        def loss(form: Tensor, target: Tensor, whitened: Tensor) -> Tensor:
+            image, weight = target[:, :1], target[:, 1:]
+            total = pyramid_l1(form * weight, image * weight) + s.prior * (whitened**2).mean(1)
+            if s.features:
+                with torch.no_grad():
+                    wanted = alone or model.features(image)
+                total = total + s.features * feature_distance(model.features(form), wanted)
+            return total
+
+        def residual(form: Tensor, target: Tensor, whitened: Tensor) -> tuple[Tensor, Tensor]:
+            return pyramid_residual(form, target[:, :1], whitened)
+
+        targets, whitened = torch.cat([images, trust], 1), (starts - self.mean) / self.spread
+        return descend(decode, loss, targets, whitened, steps=s.steps, rate=s.rate, enough=self.enough, method=s.method, residual=residual)
+
+
+def joined(parts: Sequence[Projection]) -> Projection:
+    """Of images that were projected apart."""
+    return Projection(
+        torch.cat([p.forms for p in parts]),
+        joined_residuals([p.residuals for p in parts]),
+        joined_residuals([p.encoder for p in parts]),
+        {k: np.concatenate([p.terms[k] for p in parts]) for k in parts[0].terms},
+        np.concatenate([p.codes for p in parts]),
+        np.concatenate([p.steps for p in parts]),
+        np.concatenate([p.losses for p in parts]),
+    )
+
+
+def joined_residuals(found: Sequence[Residuals]) -> Residuals:
+    return Residuals(np.concatenate([r.size for r in found]), np.concatenate([r.expected for r in found]))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[ThreadPoolExecutor]:
+    """A pool of as many threads as torch has, each of which computes with one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """As many at a time as are projected together."""
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def device_for(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise InputError(
+            "--device",
+            f'found "{name}"' if name != "cuda" else "this machine has no CUDA device",
+            wanted="auto, cpu or cuda" if name != "cuda" else "auto or cpu",
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

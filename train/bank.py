@@ -1,0 +1,84 @@
+"""Codes to start a descent from, and views to name sub-components by, kept with a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cad.files import whole, write
+from train.catalogue import CATALOGUE
+from train.config import Config
+from train.learning import prepared
+from train.models.base import Model
+from train.physical import codes_of
+from train.views import Views
+
+CODES, SCENES = "bank.safetensors", "bank.jsonl"
+MOST = 4096  # views that are kept
+DRAWN = 2048  # codes that are drawn where there is no way back from an image
+THUMB = 16  # px of the thumbnails
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """``codes`` (n, Z) float32 and ``code_thumbs`` (n, 256), the thumbnails of what they stand for; ``thumbs`` (m, 256) of good training views, and
+    their ``scenes`` and dimensions, () of photographs. Thumbnails are float32, of unit length."""
+
+    codes: Tensor
+    code_thumbs: Tensor
+    thumbs: Tensor
+    scenes: list[dict[str, Any]]
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """(n, 1, S, S) -> (n, 256) float32: the picture at 16 x 16, less its mean, unit length."""
+    small = torch.nn.functional.adaptive_avg_pool2d(images, THUMB).flatten(1)
+    return torch.nn.functional.normalize(small - small.mean(1, keepdim=True))
+
+
+@torch.no_grad()
+def make_bank(model: Model, views: Views, config: Config) -> Bank:
+    """Of a trained model in evaluation mode, on the processor. Codes are what the encoder answers to the views; the views' own poses, where codes are
+    physical; draws from the prior, where nothing leads back from an image; none, where forms have no codes."""
+    scenes = (views.scenes() or [])[:MOST]
+    codes, thumbs = [], []
+    pictures = views.images(config, MOST)
+    for start in range(0, len(pictures), 64):
+        images = prepared(pictures[start : start + 64], config).float()
+        if images.shape[-1] > config.size:  # the middle of each stands for its tiles
+            at = (images.shape[-1] - config.size) // 2
+            images = images[:, :, at : at + config.size, at : at + config.size]
+        thumbs.append(thumbnails(images))
+        if model.ENCODES:
+            codes.append(model.encode(images.contiguous(memory_format=torch.channels_last)))
+    seen = torch.cat(thumbs)
+    if CATALOGUE[config.model].needs == "scenes":
+        return Bank(torch.from_numpy(codes_of([s["scene"] for s in scenes])).float(), seen, seen, scenes)
+    if model.ENCODES:
+        return Bank(torch.cat(codes), seen, seen, scenes)
+    if not model.DECODES:
+        return Bank(torch.zeros(len(seen), config.latent), seen, seen, scenes)
+    drawn = torch.randn((DRAWN, config.latent), generator=torch.Generator().manual_seed(config.seed))
+    return Bank(drawn, torch.cat([thumbnails(model.decode(part)) for part in drawn.split(64)]), seen, scenes)
+
+
+def save_bank(bank: Bank, folder: Path) -> None:
+    held = {"codes": bank.codes, "thumbs": bank.thumbs}
+    if bank.code_thumbs is not bank.thumbs:
+        held["code_thumbs"] = bank.code_thumbs
+    with whole(folder / CODES) as temporary:
+        save_file({k: v.contiguous() for k, v in held.items()}, temporary)
+    write(folder / SCENES, "".join(json.dumps(line) + "\n" for line in bank.scenes))
+
+
+def open_bank(folder: Path) -> Bank:
+    """Raises what a damaged or missing file does: FileNotFoundError, SafetensorError, json.JSONDecodeError."""
+    held = load_file(folder / CODES)
+    scenes = [json.loads(line) for line in (folder / SCENES).read_text(encoding="utf-8").splitlines()]
+    return Bank(held["codes"], held.get("code_thumbs", held["thumbs"]), held["thumbs"], scenes)
