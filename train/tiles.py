@@ -1,0 +1,142 @@
+"""Pictures larger than a network sees: overlapping tiles, and results blended without seams, in the memory of the result and a few tiles.
+
+A picture is (H, W) or (H, W, C) of any type; it may be a memory map, since it is read tile by tile, row by row of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from cad.errors import InputError
+
+CHUNK = 16  # tiles at a time
+
+Place = tuple[slice, slice]  # rows, columns of the picture
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A plan of square tiles: ``tops`` and ``lefts`` px are where they begin, every top with every left; ``tile`` px their side."""
+
+    height: int
+    width: int
+    tile: int
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, height: int, width: int, tile: int, overlap: int = 0) -> Grid:
+        """As few tiles of ``tile`` px as cover ``height`` x ``width`` px, evenly spread, neighbours sharing ``overlap`` px or more.
+
+        Where one side is smaller than a tile there is one row (or column) of them, which stands out beyond the picture's end. Raises
+        InputError where both are, or where ``overlap`` is not within [0, tile).
+        """
+        if tile < 1 or not 0 <= overlap < tile:
+            raise InputError("overlap", f"found {overlap} px of a tile of {tile} px", wanted="0 to below the tile's side")
+        if min(height, width) < 1 or (height < tile and width < tile):
+            raise InputError(
+                "tile", f"found {tile} px for a picture of {height} x {width} px", wanted="a tile no larger than its longer side"
+            )
+        return cls(height, width, tile, _starts(height, tile, tile - overlap), _starts(width, tile, tile - overlap))
+
+    def __len__(self) -> int:
+        return len(self.tops) * len(self.lefts)
+
+    def places(self) -> Iterator[Place]:
+        """Where each tile lies, row by row, cut to the picture."""
+        for top in self.tops:
+            for left in self.lefts:
+                yield slice(top, min(top + self.tile, self.height)), slice(left, min(left + self.tile, self.width))
+
+    def tiles(self, image: np.ndarray) -> Iterator[tuple[Place, np.ndarray]]:
+        """Places, and the picture there (tile, tile[, C]): a view where it lies inside, else mirrored at the picture's end."""
+        if image.shape[:2] != (self.height, self.width):
+            raise ValueError(f"a grid of {self.height} x {self.width} px, a picture of {image.shape[0]} x {image.shape[1]} px")
+        for place in self.places():
+            yield place, _whole(image[place], self.tile)
+
+
+class Blend:
+    """Puts tiles' results together: each weighs as a raised cosine, most at its middle, and all weights on a pixel add up to 1."""
+
+    def __init__(self, grid: Grid, channels: tuple[int, ...] = ()) -> None:
+        self.grid = grid
+        self.image = np.zeros((grid.height, grid.width, *channels), np.float32)
+        self._missing = {_corner(p) for p in grid.places()}
+        # the grid is a product, so its weights are too, and two lines of them do for the whole picture
+        self._down, self._along = _weights(grid.height, grid.tile, grid.tops), _weights(grid.width, grid.tile, grid.lefts)
+
+    def add(self, place: Place, values: np.ndarray) -> None:
+        """Adds what was found, (tile, tile, *channels), at a place of the grid; a place is given once, else ValueError."""
+        if _corner(place) not in self._missing:
+            raise ValueError(f"no tile is missing at row {place[0].start}, column {place[1].start}")
+        down, along = self._down[place[0].start], self._along[place[1].start]
+        weight = (down[:, None] * along).astype(np.float32).reshape(len(down), len(along), *[1] * (values.ndim - 2))
+        self.image[place] += weight * values[: len(down), : len(along)]
+        self._missing.remove(_corner(place))
+
+    def result(self) -> np.ndarray:
+        """(H, W, *channels) float32, the one that was added into. ValueError while tiles are missing."""
+        if self._missing:
+            raise ValueError(f"{len(self._missing)} of {len(self.grid)} tiles are missing")
+        return self.image
+
+
+def blended(image: np.ndarray, grid: Grid, work: Callable[[np.ndarray], np.ndarray], chunk: int = CHUNK) -> np.ndarray:
+    """(H, W, *channels) float32: ``work``, (n, tile, tile[, C]) -> (n, tile, tile, *channels), done on ``chunk`` tiles at a time."""
+    blend, tiles = None, grid.tiles(image)
+    while part := list(islice(tiles, chunk)):
+        found = work(np.stack([values for _, values in part]))
+        if blend is None:
+            blend = Blend(grid, found.shape[3:])
+        for (place, _), values in zip(part, found, strict=True):
+            blend.add(place, values)
+    return blend.result()
+
+
+def crops(images: Sequence[np.ndarray], count: int, tile: int, seed: int, first: int = 0) -> np.ndarray:
+    """(count, tile, tile[, C]) squares cut at random from pictures of like type and any sizes, to train on.
+
+    Crop i hangs on (seed, ``first`` + i) alone. Pictures are picked alike often, places within one too. A picture smaller than a tile on
+    one side is mirrored there; InputError where it is on both.
+    """
+    if not len(images):
+        raise ValueError("no pictures to cut from")
+    found = []
+    for index in range(first, first + count):
+        rng = np.random.default_rng([seed, index])
+        which = int(rng.integers(len(images)))
+        image = images[which]
+        if max(image.shape[:2]) < tile:
+            raise InputError(f"picture {which}", f"is {image.shape[0]} x {image.shape[1]} px", wanted=f"a side of {tile} px or more")
+        top, left = (int(rng.integers(max(side - tile, 0) + 1)) for side in image.shape[:2])
+        found.append(_whole(image[top : top + tile, left : left + tile], tile))
+    return np.stack(found) if found else np.empty((0, tile, tile, *images[0].shape[2:]), images[0].dtype)
+
+
+def _starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
+    spare = max(length - tile, 0)
+    steps = -(-spare // stride)
+    return tuple(k * spare // steps for k in range(steps + 1)) if steps else (0,)
+
+
+def _weights(length: int, tile: int, starts: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """By start, the (<= tile,) float64 weights of a tile along one side."""
+    hill = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(tile) + 0.5) / tile)  # nowhere 0, so that a lone tile's rim counts
+    total = np.zeros(length)
+    for start in starts:
+        total[start : start + tile] += hill[: length - start]
+    return {start: hill[: length - start] / total[start : start + tile] for start in starts}
+
+
+def _whole(values: np.ndarray, tile: int) -> np.ndarray:
+    short = [(0, tile - side) for side in values.shape[:2]]
+    return np.pad(values, [*short, *[(0, 0)] * (values.ndim - 2)], mode="symmetric") if values.shape[:2] != (tile, tile) else values
+
+
+def _corner(place: Place) -> tuple[int, int]:
+    return place[0].start, place[1].start
