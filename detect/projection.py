@@ -41,7 +41,7 @@ class Settings:
     ``steps`` of descent (0: the encoder's answer alone) by ``method`` from ``starts`` codes at ``rate`` (in the latents' deviations a step);
     ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the training views'
     mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike); ``score``: ``map``, the
-    anomaly map's highest pixels, or one of the model's own terms.
+    anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the best so many starts go on after ``scout`` steps.
     """
 
     steps: int = 16
@@ -52,6 +52,8 @@ class Settings:
     trust: float = 4.0
     method: str = "adam"
     score: str = "map"
+    keep: int = 0
+    scout: int = 0
 
 
 # what the papers do, or what measured best, where that is not the above
@@ -66,7 +68,7 @@ SETTINGS: dict[str, Settings] = {
     "egbad": Settings(steps=0, score="own"),
     "ganomaly": Settings(steps=0, score="own"),
     "descargan": Settings(steps=0),
-    "conditioned": Settings(steps=10, starts=6, features=0.0, prior=0.0, trust=0.0, method="gauss-newton"),
+    "conditioned": Settings(steps=8, starts=12, features=0.0, prior=0.0, trust=0.0, method="gauss-newton", keep=2),
     "ae-ssim": Settings(steps=0, score="own"),
 }
 
@@ -113,7 +115,7 @@ class Projector:
         work = self._tiled if self.run.config.picture else self._whole
         if self.device.type != "cpu" and not self.run.config.picture:
             return replace(self._whole(pixels), seconds=time.perf_counter() - began)
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or self.settings.method == "gauss-newton":  # forward-mode levels are a process's, not a thread's
             parts = [work(one[None]) for one in pixels]
         else:
             with one_thread_each() as pool:
@@ -198,7 +200,19 @@ class Projector:
             return pyramid_residual(form, target[:, :1], whitened)
 
         targets, whitened = torch.cat([images, trust], 1), (starts - self.mean) / self.spread
-        return descend(decode, loss, targets, whitened, steps=s.steps, rate=s.rate, enough=self.enough, method=s.method, residual=residual)
+        return descend(
+            decode,
+            loss,
+            targets,
+            whitened,
+            steps=s.steps,
+            rate=s.rate,
+            enough=self.enough,
+            method=s.method,
+            residual=residual,
+            keep=s.keep or None,
+            scout=s.scout,
+        )
 
 
 def joined(parts: Sequence[Projection]) -> Projection:
