@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from detect.inspection import Inspection, not_calibrated, read_calibration
 from detect.look import despeckled
 from detect.projection import chunks, one_thread_each
 from synth.color import srgb
-from synth.scene import about, matrix
+from synth.scene import Placement, about, matrix
 from train.cad_form import LENS, CadForm, luminance, thinned
 from train.lens import Lens
 from train.photographs import Photograph
@@ -111,6 +111,7 @@ class CadDetector:
 
     def __init__(self, run: CadRun, *, calibration: CadCalibration | None = None) -> None:
         self.run, self.form = run, run.form
+        self.starts: Callable[[np.ndarray, np.ndarray], list[Placement]] | None = None  # places to search from first: detect.pose_starts
         self.use(calibration)
 
     @property
@@ -148,7 +149,7 @@ class CadDetector:
         picture = despeckled(luminance(pixels))
         stages: list[Step] = [] if trace is None else trace
         pyramid = Pyramid.of(picture)
-        fits = self.search(pyramid, stages)
+        fits = self.search(pyramid, stages, self.starts(pixels, self.form.pivot) if self.starts else ())
         first = self.gauge.settled(picture, fits[0])
         whole, before = picture, np.zeros(picture.shape, bool)
         for _ in range(UNVEILED):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cad.command import SETTINGS, json_option, result, run, say
+from cad.command import SETTINGS, json_option, result, run, say, seed_option
 from cad.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def calibrate(
     alpha: float,
     steps: int | None,
     starts: int | None,
+    drawn: int | None,
     method: str | None,
     score: str | None,
     device: str,
@@ -123,7 +124,9 @@ def calibrate(
     before = former(folder / CALIBRATION)
     if (good is None) == (rendered is None):
         raise InputError("detect calibrate", "one of GOOD and --rendered is wanted", wanted="a folder of good images, or --rendered N")
-    settings = {k: v for k, v in (("steps", steps), ("starts", starts), ("method", method), ("score", score)) if v is not None}
+    settings = {
+        k: v for k, v in (("steps", steps), ("starts", starts), ("drawn", drawn), ("method", method), ("score", score)) if v is not None
+    }
     if rendered is not None:
         from detect.opening import rendered_detector
 
@@ -172,6 +175,12 @@ def calibrate(
     "--trace", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.gif", help="CAD form: show the first image's descent."
 )
 @click.option("--group", "grouped", is_flag=True, help="IMAGES show one item: fuse them into one verdict.")
+@click.option(
+    "--poses",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="CAD form: a run of train fit --model conditioned, whose poses the search begins with.",
+)
 @device_option
 @json_option
 @click.pass_context
@@ -182,6 +191,7 @@ def inspect(
     overlays: Path | None,
     trace: Path | None,
     grouped: bool,
+    poses: Path | None,
     device: str,
     as_json: bool,
 ) -> int:
@@ -198,6 +208,13 @@ def inspect(
     from train.photographs import read_all
 
     detector = open_detector(_run_folder(run_folder), device=device)
+    if poses is not None:
+        from detect.cad_detector import CadDetector
+        from detect.pose_starts import open_starts
+
+        if not isinstance(detector, CadDetector):
+            raise InputError("--poses", "the run searches for no pose of renders", wanted="a CAD form that is calibrated on renders")
+        detector.starts = open_starts(poses, detector.form.part.text)
     photographs = read_all(images, detector.size, detector.lens)
     if trace is not None:
         from detect.trace import write_trace
@@ -373,6 +390,40 @@ def _run_folder(folder: Path | None) -> Path:
         folder = found[-1]
         say(f"run: {folder}")
     return folder
+
+
+@detect.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@run_option
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="OUT", help="[default: out/diagnosis]")
+@click.option("--most", type=click.IntRange(8), default=60, metavar="N", help="Photographs of each class that are looked at.")
+@device_option
+@seed_option
+@json_option
+def diagnose(folder: Path, run_folder: Path | None, output: Path | None, most: int, device: str, seed: int, as_json: bool) -> None:
+    """What a learned form has learned: generated pictures, interpolations, t-SNE, Fréchet distances, reconstructions of FOLDER/test/<class>, poses reached.
+
+    Example: detect diagnose data/notched-cap --run runs/gan
+    """
+    from detect.diagnosing import diagnosed
+    from detect.inspection import Detector
+    from detect.opening import open_detector
+    from detect.validation import check_layout, planned
+    from train.photographs import read_all
+
+    detector = open_detector(_run_folder(run_folder), calibrated=False, device=device)
+    if not isinstance(detector, Detector):
+        raise InputError("--run", "the run holds a CAD form", wanted="a learned form", step="train fit DATASET --model unet-gan")
+    check_layout(folder)
+    files: dict[str, list[Path]] = {}
+    for label, path in planned(folder):
+        files.setdefault(label, []).append(path)
+    out = output or Path("out") / "diagnosis"
+    photographs = {label: read_all(own[:: max(1, len(own) // most)][:most], detector.size) for label, own in files.items()}
+    figures = diagnosed(detector, photographs, out, seed)
+    told = figures["generated"]
+    words = f"{out / 'diagnostics.html'}: generated pictures vary {100 * told['variety']:.0f} % as much as real ones, told apart {100 * told['told_apart']:.0f} %"
+    result(figures, as_json, words)
 
 
 @detect.command()

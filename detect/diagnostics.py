@@ -31,8 +31,8 @@ from detect.latent_space import (
 )
 from detect.pose_coverage import Coverage, TrainingViews, coverage
 from detect.resemblance import detail, frechet_table, in_a_plane, nearest_distance, sorted_rows, told_apart, variety
+from train.bank import thumbnails
 from train.losses import blurred
-from train.runs import thumbnails
 
 FORMAT = 1
 GOOD, GENERATED = "good", "generated"

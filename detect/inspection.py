@@ -122,10 +122,14 @@ class Detector:
     def scored(self, maps: np.ndarray, terms: dict[str, np.ndarray]) -> np.ndarray:
         """(B,) of (B, S, S) anomaly maps and the model's own terms: whichever the settings name. Raises InputError where it has no such term."""
         if self.settings.score == "map":
-            return scores(maps, self.run.config.size)
+            return self.mapped(maps)
         if self.settings.score not in terms:
             raise InputError("--score", f'found "{self.settings.score}"', wanted=", ".join(["map", *terms]))
         return terms[self.settings.score]
+
+    def mapped(self, maps: np.ndarray) -> np.ndarray:
+        """(B,) the mean of each map's highest pixels, as many as a defect of the networks' own picture has."""
+        return scores(maps, self.run.config.size)
 
     def calibrate(self, photographs: Sequence[Photograph], alpha: float) -> Calibration:
         """From good photographs alone. Raises InputError where they are too few for ``alpha``."""

@@ -19,7 +19,7 @@ SPINS = 12  # bins of 30 degrees
 
 @dataclass(frozen=True, eq=False)
 class TrainingViews:
-    """What a run was trained on: ``thumbs`` (n, 256) float32 as :func:`train.runs.thumbnails` has them, and the n ``scenes``."""
+    """What a run was trained on: ``thumbs`` (n, 256) float32 as :func:`train.bank.thumbnails` has them, and the n ``scenes``."""
 
     thumbs: Tensor
     scenes: Sequence[Scene]

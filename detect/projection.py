@@ -22,6 +22,7 @@ from detect.compare import Residuals
 from detect.descend import Descent, descend
 from detect.explain import start_codes
 from detect.forward_mode import pyramid_residual
+from detect.starts import random_starts
 from train.images import prepare
 from train.losses import feature_distance, pyramid_l1
 from train.models.base import Projected
@@ -41,7 +42,8 @@ class Settings:
     ``steps`` of descent (0: the encoder's answer alone) by ``method`` from ``starts`` codes at ``rate`` (in the latents' deviations a step);
     ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the training views'
     mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike); ``score``: ``map``, the
-    anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the best so many starts go on after ``scout`` steps.
+    anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the best so many starts go on after ``scout`` steps;
+    ``drawn`` of the starts are random.
     """
 
     steps: int = 16
@@ -54,6 +56,7 @@ class Settings:
     score: str = "map"
     keep: int = 0
     scout: int = 0
+    drawn: int = 0
 
 
 # what the papers do, or what measured best, where that is not the above
@@ -68,7 +71,7 @@ SETTINGS: dict[str, Settings] = {
     "egbad": Settings(steps=0, score="own"),
     "ganomaly": Settings(steps=0, score="own"),
     "descargan": Settings(steps=0),
-    "conditioned": Settings(steps=8, starts=12, features=0.0, prior=0.0, trust=0.0, method="gauss-newton", keep=2),
+    "conditioned": Settings(steps=40, starts=16, rate=0.05, features=0.0, prior=0.0, trust=0.0, keep=2),
     "ae-ssim": Settings(steps=0, score="own"),
 }
 
@@ -112,9 +115,9 @@ class Projector:
         size, and a descent over the kinks of an L1 loss makes 1e-4 of a score out of 1e-7 of rounding. On a GPU they go together.
         """
         began = time.perf_counter()
-        work = self._tiled if self.run.config.picture else self._whole
+        work = self._tiled if self.run.config.picture else self.whole
         if self.device.type != "cpu" and not self.run.config.picture:
-            return replace(self._whole(pixels), seconds=time.perf_counter() - began)
+            return replace(self.whole(pixels), seconds=time.perf_counter() - began)
         if self.device.type != "cpu" or self.settings.method == "gauss-newton":  # forward-mode levels are a process's, not a thread's
             parts = [work(one[None]) for one in pixels]
         else:
@@ -122,7 +125,8 @@ class Projector:
                 parts = list(pool.map(work, pixels[:, None]))
         return replace(joined(parts), seconds=time.perf_counter() - began)
 
-    def _whole(self, pixels: np.ndarray) -> Projection:
+    def whole(self, pixels: np.ndarray) -> Projection:
+        """(B, S, S, 3) uint8 at the networks' size, all together, on the calling thread."""
         return self._projected(prepare(pixels, self.run.config.normalize).to(self.device))
 
     def _tiled(self, pixels: np.ndarray) -> Projection:
@@ -158,7 +162,7 @@ class Projector:
                 forms, log_size, code = model.rebuilt(images)
                 codes = code[:, None]
             else:
-                starts = start_codes(self.run, images, s.starts if s.steps else 1)
+                starts = self._starts(images)
                 code = model.nearest(starts[:, 0])
                 codes = code[:, None]
                 forms, log_size = model.expected(code)
@@ -173,6 +177,18 @@ class Projector:
             terms = model.terms(Projected(images, forms, code, codes, self.bank))
         terms = {k: v.float().cpu().numpy().astype(float) for k, v in terms.items()}
         return Projection(forms, Residuals.of(images, forms, log_size), encoder, terms, code.cpu().numpy(), steps, losses)
+
+    def _starts(self, images: Tensor) -> Tensor:
+        """(B, K, Z); those drawn are at random within the training codes' spread, or of the prior."""
+        s = self.settings
+        if not s.steps:
+            return start_codes(self.run, images, 1)
+        drawn = min(s.drawn, s.starts)
+        known = start_codes(self.run, images, s.starts - drawn) if s.starts > drawn else None
+        if not drawn:
+            return known
+        random = self._plain(random_starts(len(images), drawn, len(self.mean), 0, images.device))
+        return random if known is None else torch.cat([known, random], 1)
 
     def _plain(self, whitened: Tensor) -> Tensor:
         return whitened * self.spread + self.mean

@@ -1,4 +1,4 @@
-"""How like real pictures generated ones are, and real defective ones: by thumbnails (:func:`train.runs.thumbnails`) and by latent codes."""
+"""How like real pictures generated ones are, and real defective ones: by thumbnails (:func:`train.bank.thumbnails`) and by latent codes."""
 
 from __future__ import annotations
 

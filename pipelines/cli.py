@@ -1,4 +1,4 @@
-"""formspect run, formspect ablate, formspect doctor."""
+"""formspect run, formspect ablate, formspect compare, formspect doctor."""
 
 from __future__ import annotations
 
@@ -145,6 +145,53 @@ def ablate(
     given = {k: v for k, v in (("pairs", pairs), ("steps", steps), ("most", most)) if v is not None}
     figures = measure(loaded, real, folder, replace(FULL if full else QUICK, **given), names=names or NAMES, apart=apart, device=device)
     result(figures, as_json, "\n".join([*rows_of(figures), "", *figures["advice"], f"report: {folder / 'report.html'}"]))
+
+
+@formspect.command()
+@click.argument("source", metavar="PART_OR_FOLDER")
+@click.option("--models", default="all", metavar="all|NAME,...", help="Learned forms (train list), baselines, cad.")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), default=2.0, metavar="M", help="Training of each learned form and seed."
+)
+@click.option("--seeds", type=click.IntRange(1), default=1, metavar="N", help="So many trainings of each: mean and spread.")
+@click.option("--size", type=int, default=64, metavar="PX", help="Of what all of them see, a multiple of 16.")
+@click.option("-n", "views", type=click.IntRange(64), default=8000, metavar="N", help="Of a part: views to train on.")
+@click.option("--test", type=click.IntRange(8), default=60, metavar="N", help="Of a part: test views of good parts and of each defect.")
+@click.option(
+    "--severity",
+    multiple=True,
+    metavar="DEFECT=V,V...",
+    help="Of a part: test these severities, each a class, instead of the file's range.",
+)
+@click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
+@click.option("--pictures/--no-pictures", default=True, help="With diagnostics and curves of AUROC against time.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train and to look.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="[default: out/compare-<name>]")
+@json_option
+def compare(
+    source: str, models: str, minutes: float, seeds: int, size: int, views: int, test: int, severity: tuple[str, ...], alpha: float,
+    pictures: bool, device: str, output: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Trains and measures learned forms and baselines on one bench, ranks them, and names the best for a part, or for a folder of photographs.
+
+    Example: formspect compare notched_cap --minutes 5
+
+    Example: formspect compare photos --models unet-gan,f-anogan,patchcore --seeds 3
+    """
+    from detect.calibrate import images_needed
+    from pipelines.compare import Budget, lines_of, names_of
+    from pipelines.compare import compare as measure
+    from synth.cli import severities
+
+    names = names_of(models)
+    if size % 16 or not 32 <= size <= 512:
+        raise InputError("--size", f"found {size}", wanted="a multiple of 16 from 32 to 512")
+    found = Path(source) if Path(source).is_dir() else load(source)
+    tried = tuple((k, tuple(v)) for k, v in severities(severity).items())
+    budget = Budget(minutes, tuple(range(seeds)), size, alpha, views, max(100, images_needed(alpha)), test, tried)
+    folder = output or Path("out") / f"compare-{found.name}"
+    figures = measure(found, folder, names, budget, device=device, pictures=pictures)
+    result(figures, as_json, "\n".join([*lines_of(figures), f"report: {folder / 'report.html'}"]))
 
 
 @formspect.command()

@@ -37,8 +37,8 @@ from detect.pose_coverage import CELLS, SPINS, TrainingViews, cell_of, cell_outl
 from detect.resemblance import detail, frechet_table, in_a_plane, nearest_distance, told_apart, variety
 from synth.scene import Scene, about, product, random_rotation
 from synth.scene import between as shortest
+from train.bank import thumbnails
 from train.losses import blurred
-from train.runs import thumbnails
 
 torch.set_num_threads(1)
 

@@ -80,8 +80,8 @@ class Conditioned(Model):
     def terms(self, found: Projected) -> dict[str, Tensor]:
         """``turn``: by how much, in radians, the encoder's answer and the descent's differ in the way that the part lies."""
         a, b = rotation(self.encode(found.image)[:, QUATERNION]), rotation(found.code[:, QUATERNION])
-        cosine = ((a * b).sum((1, 2)) - 1) / 2
-        return super().terms(found) | {"turn": torch.acos(cosine.clamp(-1, 1))}
+        chord = (a - b).pow(2).sum((1, 2)).sqrt() / 8**0.5  # the sine of half the angle: an arc cosine would be all rounding near 0
+        return super().terms(found) | {"turn": 2 * torch.asin(chord.clamp(0, 1))}
 
 
 LIT = 9
