@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from detect.starts import mixed_starts, nearest_starts
 from synth.drawable import Drawable
 from synth.raycast import truth
 from train.runs import Run, thumbnails
@@ -56,14 +57,9 @@ def by_votes(region: np.ndarray, anomaly: np.ndarray, ids: np.ndarray, names: tu
 @torch.no_grad()
 def start_codes(run: Run, images: Tensor, count: int) -> Tensor:
     """(B, count, Z): the encoder's answer, then the codes of the nearest training views, each unlike the ones before it."""
-    encoded = run.model.encoder(images)[:, None]
+    encoded = run.model.encoder(images)
     if count == 1:
-        return encoded
-    bank = run.bank.thumbs.to(images.device)
-    near = thumbnails(images) @ bank.T
-    picks = []
-    for _ in range(count - 1):
-        best = near.argmax(1)
-        picks.append(best)
-        near = torch.where(bank[best] @ bank.T > 0.97, -1.0, near)  # leave out what looks like the one just taken
-    return torch.cat([encoded, run.bank.codes.to(images.device)[torch.stack(picks, 1)]], 1)
+        return encoded[:, None]
+    bank = run.bank
+    near = nearest_starts(thumbnails(images), bank.thumbs.to(images.device), bank.codes.to(images.device), count - 1)
+    return mixed_starts(encoded, near)
