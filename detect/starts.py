@@ -11,8 +11,9 @@ ALIKE = 0.97  # cosine of two thumbnails that show the same thing
 def random_starts(count: int, tries: int, width: int, seed: int, device: torch.device | str = "cpu") -> Tensor:
     """(count, tries, width) from the standard normal: the same draws for every image, whatever batch it is in, and on every device; the
     first ones are the same however many there are."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.stack([torch.randn(width, generator=generator) for _ in range(tries)])  # a row at a time: torch draws many otherwise
+    generator, drawn = torch.Generator().manual_seed(seed), torch.empty((tries, width))
+    for row in drawn:  # one at a time: torch draws many in another order
+        row.normal_(generator=generator)
     return drawn.to(device).expand(count, tries, width)
 
 
