@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,15 +128,18 @@ def went(forms: Forms, images: Tensor, way: Way, prior: float, seed: int) -> tup
     return found.loss.cpu().numpy(), scores(blurred(images - found.decoded).abs()[:, 0].cpu().numpy())
 
 
-def bench(forms: Forms, images: Tensor, tried: tuple[Way, ...], *, together: int, prior: float, seed: int) -> list[dict[str, np.ndarray]]:
-    """For each way (n,) losses, scores, milliseconds (wall) and processor milliseconds an image, ``together`` images in a batch."""
-    import torch
+def timed(forms: Forms, batch: Tensor, way: Way, prior: float, seed: int) -> dict[str, np.ndarray]:
+    """(B,) each: losses, scores, milliseconds of the clock and of the processor an image."""
+    wall, own = time.perf_counter(), time.process_time()
+    losses, scores = went(forms, batch, way, prior, seed)  # they are on the CPU: nothing is left to wait for
+    share = np.full(len(batch), 1e3 / len(batch))
+    wall, own = time.perf_counter() - wall, time.process_time() - own
+    return {"loss": losses, "score": scores, "milliseconds": share * wall, "cpu": share * own}
 
-    def timed(way: Way, batch: Tensor) -> Iterator[tuple[str, np.ndarray]]:
-        wall, own = time.perf_counter(), time.process_time()
-        losses, scores = went(forms, batch, way, prior, seed)  # they are on the CPU: nothing is left to wait for
-        share = np.full(len(batch), 1e3 / len(batch))
-        yield from {"loss": losses, "score": scores, "milliseconds": share * (time.perf_counter() - wall), "cpu": share * (time.process_time() - own)}.items()  # fmt: skip
+
+def bench(forms: Forms, images: Tensor, tried: tuple[Way, ...], *, together: int, prior: float, seed: int) -> list[dict[str, np.ndarray]]:
+    """What :func:`timed` says of all images, for each way; ``together`` images in a batch."""
+    import torch
 
     rows: list[dict[str, list[np.ndarray]]] = [{} for _ in tried]
     for way in {(w.method, w.first): w for w in tried}.values():  # what is loaded or chosen at the first use
@@ -147,7 +150,7 @@ def bench(forms: Forms, images: Tensor, tried: tuple[Way, ...], *, together: int
         with progress(len(images), "descending", "images") as advance:
             for batch in images.split(together):
                 for row, way in zip(rows, tried, strict=True):
-                    for name, values in timed(way, batch):
+                    for name, values in timed(forms, batch, way, prior, seed).items():
                         row.setdefault(name, []).append(values)
                 advance(len(batch))
     finally:
