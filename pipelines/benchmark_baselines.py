@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cad.command import progress, run, say
 from cad.errors import InputError, nearest
@@ -124,8 +125,9 @@ def _rounded(value: Any) -> Any:
 @click.option("--baseline", "names", multiple=True, metavar="NAME", help=f"Of {', '.join(BASELINES)}; all without it. May be given again.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Fits of each: seeds 0, 1, ...")
 @click.option("--size", type=click.IntRange(32), default=224, show_default=True, help="px that photographs are read at.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="More are slower where others want the cores too.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Rate of false rejects that the threshold is for.")
-def main(folders: tuple[Path, ...], output: Path | None, names: tuple[str, ...], seeds: int, size: int, alpha: float) -> None:
+def main(folders: tuple[Path, ...], output: Path | None, names: tuple[str, ...], seeds: int, size: int, threads: int, alpha: float) -> None:
     """AUROC and accuracy of every baseline on folders of photographs.
 
     Example: python -m pipelines.benchmark_baselines data/elpv/mono data/elpv/poly -o baselines.json
@@ -133,11 +135,18 @@ def main(folders: tuple[Path, ...], output: Path | None, names: tuple[str, ...],
     for name in names:
         if name not in BASELINES:
             raise InputError("--baseline", f'found "{name}"', wanted="a known one", step=nearest(name, BASELINES))
+    if len({f.resolve().name for f in folders}) < len(folders):
+        raise InputError("FOLDER...", "two of one name", wanted="names that tell them apart")
+    import torch
+
+    torch.set_num_threads(threads)
     told = {}
-    for folder in folders:
-        told[folder.name] = bench(folder, names or tuple(BASELINES), range(seeds), size, alpha)
-        say(f"{folder}\n{table(told[folder.name])}")
-    text = json.dumps(_rounded({**machine(), "size": size, "alpha": alpha, "seeds": seeds, "folders": told}), indent=1)
+    with threadpool_limits(threads):
+        for folder in folders:
+            found = told[folder.resolve().name] = bench(folder, names or tuple(BASELINES), range(seeds), size, alpha)
+            say(f"{folder}\n{table(found)}")
+    facts = {"size": size, "threads": threads, "alpha": alpha, "seeds": seeds}
+    text = json.dumps(_rounded({**machine(), **facts, "folders": told}), indent=1)
     if output is not None:
         write(output, text + "\n")
     click.echo(text)
