@@ -9,19 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from detect.baselines import colour_scores
 from detect.metrics import auroc, auroc_interval
 from train.photographs import find_images, read
-
-
-def colour_scores(calibration: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> np.ndarray:
-    """(n,) Mahalanobis distances of mean and deviation of R, G, B from those of good ``calibration`` pictures, each (H, W, 3) uint8.
-
-    It sees neither place nor shape: what it separates, it separates by colour or brightness alone.
-    """
-    good, test = (np.array([[*i.mean((0, 1)), *i.std((0, 1))] for i in group], float) for group in (calibration, images))
-    spread = np.cov(good.T) + 1e-3 * np.eye(6)
-    off = test - good.mean(0)
-    return np.sqrt(np.einsum("ij,jk,ik->i", off, np.linalg.inv(spread), off))
 
 
 def colour_baseline(folder: Path, size: int = 64) -> dict[str, Any]:
