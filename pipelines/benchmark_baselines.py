@@ -23,8 +23,8 @@ from cad.files import write
 from detect.baselines import BASELINES, Baseline, Fitted
 from detect.calibrate import Conformal
 from detect.metrics import auroc, auroc_interval
-from detect.photographs import find_images, read
 from pipelines.benchmark_render import machine
+from train.photographs import find_images, read
 
 CALIBRATE = 0.2  # of the good training photographs: for the threshold alone
 

@@ -91,7 +91,7 @@ def forms_of(run: Run, device: str) -> Forms:
 def starts_of(forms: Forms, images: Tensor, way: Way, seed: int) -> Tensor:
     """(B, K, Z)."""
     from detect.starts import mixed_starts, nearest_starts, random_starts
-    from train.runs import thumbnails
+    from train.bank import thumbnails
 
     def near(count: int) -> Tensor:
         return nearest_starts(thumbnails(images), forms.bank_thumbs, forms.bank_codes, count)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detect.explain import start_codes
 from detect.starts import ALIKE, mixed_starts, nearest_starts, random_starts
-from train.runs import thumbnails
+from train.bank import thumbnails
 
 torch.set_num_threads(1)
 
