@@ -89,6 +89,7 @@ terms_option = click.option(
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
 @click.option("--steps", type=click.IntRange(0, 10_000), metavar="N", help="Learned forms: steps of descent at most; 0: the encoder alone.")
 @click.option("--starts", type=click.IntRange(1, 256), metavar="K", help="Learned forms: codes to descend from, the encoder's first.")
+@click.option("--drawn", type=click.IntRange(0, 256), metavar="R", help="Learned forms: of the starts, so many at random.")
 @click.option(
     "--method", type=click.Choice(["sgd", "adam", "l-bfgs", "gauss-newton"]), help="Learned forms: of descent.  [default: the model's own]"
 )

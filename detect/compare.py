@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from train.losses import blurred
 
 PEAK = 10  # the score is the mean of this many highest pixels, at 64 px; in proportion at other sizes
 LEVELS = np.geomspace(0.002, 0.5, 12)  # expected residual, grey levels: bins of the noise model
+PLACED = 256  # px of a picture above which places are not told apart: their sums would be large
+SMOOTH, FLOOR = 1.0, 0.3  # px over which a place is told from its neighbours; the least noise of one, in all of the picture's
+FEWEST, ASKED = 16, 12  # good images from which places can be told; of which so many are asked whether they help
+BETTER = 0.05  # mean log-likelihood a pixel from which they do
 SMALLEST_REGION = 4  # px at 64
 
 
@@ -28,6 +32,10 @@ class Residuals:
         """All (B, 1, H, W)."""
         return cls(blurred(images - forms).abs()[:, 0].cpu().numpy(), log_size.exp()[:, 0].cpu().numpy())
 
+    def row(self, index: int) -> Residuals:
+        """One image's, (1, H, W)."""
+        return Residuals(self.size[index : index + 1], self.expected[index : index + 1])
+
     @property
     def ratio(self) -> np.ndarray:
         return self.size / self.expected
@@ -36,30 +44,50 @@ class Residuals:
 @dataclass(frozen=True, eq=False)
 class Noise:
     """How good parts' residuals compare with what the generator expected: by the size expected (LEVELS), sums over pixels of
-    the squared ratio (bins,) and their counts (bins,). On renders the ratio is near one; a camera's noise and edges change it.
+    the squared ratio (bins,) and their counts (bins,); where good photographs say so, by ``place`` too, the sum over images of the squared ratio
+    (H, W): a part that always lies alike is hard to draw at the same places. On renders the ratio is near one; a camera's noise and edges
+    change it.
 
     Sums, so that one image can be taken out again: each calibration image is scored by the noise of the others.
     """
 
     squares: np.ndarray
     counts: np.ndarray
+    place: np.ndarray | None = None
+    images: int = 1
 
     @classmethod
     def of(cls, residuals: Residuals) -> Noise:
-        """(B, bins) sums: one row an image."""
+        """(B, bins) sums and (B, H, W) places: one row an image."""
         bins = np.clip(np.digitize(residuals.expected, LEVELS) - 1, 0, len(LEVELS) - 1)
         rows = np.arange(len(bins))[:, None, None] * len(LEVELS) + bins
         total = len(bins) * len(LEVELS)
+        place = residuals.ratio.astype(np.float32) ** 2 if bins.shape[-1] <= PLACED else None
         return cls(
             np.bincount(rows.ravel(), residuals.ratio.ravel().astype(float) ** 2, total).reshape(-1, len(LEVELS)),
             np.bincount(rows.ravel(), minlength=total).reshape(-1, len(LEVELS)).astype(float),
+            place,
+            len(bins),
         )
 
     def total(self) -> Noise:
-        return Noise(self.squares.sum(0), self.counts.sum(0))
+        """Of all images, by the size expected alone."""
+        return Noise(self.squares.sum(0), self.counts.sum(0), None, self.images)
 
     def without(self, part: Noise, row: int) -> Noise:
-        return Noise(self.squares - part.squares[row], self.counts - part.counts[row])
+        place = None if self.place is None else self.place - part.place[row]
+        return Noise(self.squares - part.squares[row], self.counts - part.counts[row], place, self.images - 1)
+
+    def settled(self, residuals: Residuals, parts: Noise) -> Noise:
+        """A total with the places of its ``parts`` where these tell each image of ``residuals``, from all others, clearly better (by the likelihood
+        of what is left over under a Laplace law); else as it is."""
+        if parts.place is None or self.images < FEWEST:
+            return self
+        placed, gains = replace(self, place=parts.place.sum(0, dtype=float)), []
+        for i in np.unique(np.linspace(0, self.images - 1, ASKED).astype(int)):
+            one = residuals.row(i)
+            gains.append(_likelihood(one, placed.without(parts, i)) - _likelihood(one, self.without(parts, i)))
+        return placed if np.mean(gains) > BETTER else self
 
     def deviation(self) -> np.ndarray:
         """(bins,) root mean square ratio; sparse bins lean on the overall one (as if from 50 pixels more)."""
@@ -67,15 +95,29 @@ class Noise:
         return np.sqrt((self.squares + 50 * overall) / (self.counts + 50) + 1e-12)
 
     def maps(self, residuals: Residuals) -> np.ndarray:
-        """(B, H, W) float32 anomaly maps: residuals in units of what good parts leave where this much is expected."""
+        """(B, H, W) float32 anomaly maps: residuals in units of what good parts leave where this much is expected, or at this place."""
+        if self.place is not None:
+            mean = ndimage.gaussian_filter(self.place / self.images, SMOOTH)
+            return (residuals.ratio / np.sqrt(mean + FLOOR**2 * mean.mean() + 1e-12)).astype(np.float32)
         return (residuals.ratio / np.interp(np.log(residuals.expected), np.log(LEVELS), self.deviation())).astype(np.float32)
 
-    def json(self) -> dict[str, list[float]]:
-        return {"squares": [float(v) for v in self.squares], "counts": [float(v) for v in self.counts]}
+    def json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"squares": [float(v) for v in self.squares], "counts": [float(v) for v in self.counts]}
+        if self.place is not None:
+            data |= {"place": [[float(f"{v:.6g}") for v in row] for row in self.place], "images": self.images}
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Noise:
-        return cls(np.asarray(data["squares"], float), np.asarray(data["counts"], float))
+        place = np.asarray(data["place"], float) if "place" in data else None
+        return cls(np.asarray(data["squares"], float), np.asarray(data["counts"], float), place, int(data.get("images", 1)))
+
+
+def _likelihood(residuals: Residuals, noise: Noise) -> float:
+    """The mean log-likelihood of a residual's size under a Laplace law of the size that the noise says."""
+    size = np.maximum(residuals.size, 1e-9)
+    scale = size / np.maximum(noise.maps(residuals), 1e-9) / np.sqrt(2)
+    return float(-(np.log(scale) + size / scale).mean())
 
 
 def scores(maps: np.ndarray, side: int | None = None) -> np.ndarray:

@@ -142,7 +142,7 @@ class Detector:
                 self.projector.enough = float(np.quantile(losses, ENOUGH))
             projections = list(self._projections(pixels, advance))
         maps, noise = _leave_one_out(joined_residuals([p.residuals for p in projections]))
-        encoder_noise = Noise.of(joined_residuals([p.encoder for p in projections])).total()
+        _, encoder_noise = _leave_one_out(joined_residuals([p.encoder for p in projections]))
         own = self.scored(maps, {k: np.concatenate([p.terms[k] for p in projections]) for k in projections[0].terms})
         level = float(np.quantile(maps, 0.999))
         self.calibration = Calibration(
@@ -243,14 +243,10 @@ def region_record(region: np.ndarray, anomaly: np.ndarray, name: str | None, pho
 def _leave_one_out(residuals: Residuals) -> tuple[np.ndarray, Noise]:
     """Each image's map by the noise of the others, and the noise of all."""
     parts = Noise.of(residuals)
-    total = parts.total()
+    total = parts.total().settled(residuals, parts)
     if len(residuals.size) == 1:
         return total.maps(residuals), total
-    maps = [
-        total.without(parts, i).maps(Residuals(residuals.size[i : i + 1], residuals.expected[i : i + 1]))
-        for i in range(len(residuals.size))
-    ]
-    return np.concatenate(maps), total
+    return np.concatenate([total.without(parts, i).maps(residuals.row(i)) for i in range(len(residuals.size))]), total
 
 
 def run_id(run: Run) -> str:

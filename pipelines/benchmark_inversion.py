@@ -80,11 +80,14 @@ class Forms:
 
 def forms_of(run: Run, device: str) -> Forms:
     """The one place that knows what a run's model is made of."""
-    generator, encoder = run.model.to(device).generator, run.model.encoder
+    model = run.model.to(device)
     codes = run.bank.codes.to(device)
     mean, spread = codes.mean(0), codes.std(0) + 1e-3
     return Forms(
-        lambda z: generator(z * spread + mean), lambda x: (encoder(x) - mean) / spread, run.bank.thumbs.to(device), (codes - mean) / spread
+        lambda z: model.decode(z * spread + mean),
+        lambda x: (model.encode(x) - mean) / spread,
+        run.bank.code_thumbs.to(device),
+        (codes - mean) / spread,
     )
 
 
