@@ -140,3 +140,52 @@ def test_what_is_a_speck_grows_with_the_picture(size: int, smallest: int) -> Non
     assert len(regions(anomaly, 1.0)) == 2
     anomaly[0, 0] = 0.0
     assert len(regions(anomaly, 1.0)) == 1
+
+
+def placed(count: int, seed: int, size: int = 24) -> Residuals:
+    """What a part that always lies alike leaves: the same is expected everywhere, and a stripe of it is always worse."""
+    rng = np.random.default_rng(seed)
+    noise = rng.exponential(size=(count, size, size))
+    noise[:, 8:12] *= 6
+    expected = np.full(noise.shape, 0.05)
+    return Residuals(expected * noise, expected)
+
+
+def settled(residuals: Residuals) -> Noise:
+    parts = Noise.of(residuals)
+    return parts.total().settled(residuals, parts)
+
+
+def test_places_are_told_apart_where_good_parts_lie_alike() -> None:
+    noise, fresh = settled(placed(40, 0)), placed(200, 1)
+    assert noise.place is not None and noise.images == 40
+    maps = (noise.maps(fresh) ** 2).mean(0)
+    assert maps[9:11].mean() == pytest.approx(1, rel=0.15) and 0.4 < maps[16:].mean() < 1  # there the floor tells
+    plain = (Noise.of(placed(40, 0)).total().maps(fresh) ** 2).mean(0)
+    assert plain[9:11].mean() > 4 * maps[9:11].mean()
+
+
+def test_places_are_left_alone_where_they_tell_nothing() -> None:
+    assert settled(draw(40)).place is None
+    assert settled(placed(8, 0)).place is None  # too few to say
+
+
+def test_placed_noise_without_an_image_is_that_of_the_others() -> None:
+    residuals = placed(20, 2)
+    parts, fresh = Noise.of(residuals), placed(3, 3)
+    whole = settled(residuals)
+    others = Noise.of(part(residuals, [i for i in range(20) if i != 5]))
+    wanted = Noise(others.squares.sum(0), others.counts.sum(0), others.place.sum(0, dtype=float), 19)
+    np.testing.assert_allclose(whole.without(parts, 5).maps(fresh), wanted.maps(fresh), rtol=1e-4)
+
+
+def test_placed_noise_survives_json() -> None:
+    noise, fresh = settled(placed(20, 2)), placed(3, 3)
+    again = Noise.from_json(json.loads(json.dumps(noise.json())))
+    np.testing.assert_allclose(again.maps(fresh), noise.maps(fresh), rtol=1e-4)
+
+
+def test_a_defect_counts_alike_however_large_the_picture() -> None:
+    small, large = np.zeros((1, 64, 64)), np.zeros((1, 256, 256))
+    small[0, 10:13, 10:13] = large[0, 10:13, 10:13] = 5.0
+    assert scores(small, 64) == scores(large, 64) > scores(large)

@@ -46,7 +46,8 @@ LOOKED, GRID = 64, 8  # images that variety is told from; images of a sample gri
 @dataclass
 class Progress:
     """Where training stands; ``seconds`` counts training alone, over all its sittings; ``means`` are running ones of the losses, as
-    the log shows them: not every step plays the whole game. ``best``: the lowest validation measure, and ``bad``: epochs since."""
+    the log shows them: not every step plays the whole game. ``best``: the lowest validation measure, and ``bad``: epochs since;
+    ``warned``: of a collapse, once."""
 
     step: int = 0
     seconds: float = 0.0
@@ -54,6 +55,7 @@ class Progress:
     means: dict[str, float] = field(default_factory=dict)
     best: float | None = None
     bad: int = 0
+    warned: bool = False
 
     def follow(self, losses: dict[str, Tensor]) -> None:
         for name, value in losses.items():
@@ -181,7 +183,8 @@ def check(average: Model, seen: Learning, config: Config, now: Progress, state: 
     """What an epoch's end looks at: the variety of what is generated, and the validation measure where there is patience; the best average is kept."""
     share = variety(drawn(average, seen, LOOKED)) / max(variety(seen.sample(LOOKED, 4)), 1e-9)
     row = {"variety": round(float(share), 4)}
-    if not share >= COLLAPSED and now.step >= GROWN_UP:
+    if not share >= COLLAPSED and now.step >= GROWN_UP and not now.warned:
+        now.warned = True
         say(COLLAPSE.format(share=share))
     if config.patience:
         row["validation"] = round(measure(average, seen.held()), 6)

@@ -173,15 +173,15 @@ class Model(nn.Module):
     def judging(
         self, real: Tensor, made: Tensor, batch: Batch, judge: Callable[[Tensor], tuple[Tensor, list[Tensor]]] | None = None
     ) -> Losses:
-        """The discriminator's own: ``real`` against ``made`` (B, 1, S, S), and its penalty."""
-        c, judge = self.config, judge or self.discriminator
-        show = self._shown(batch)
-        real, made = show(real), show(made.detach())
+        """The discriminator's own: ``real`` against ``made`` (B, 1, S, S), and its penalty; of fewer made ones, against as many real ones."""
+        c, judge, count = self.config, judge or self.discriminator, len(made)
+        show, share = self._shown(batch), batch.draw.uniform()[:count]
+        real, made = show(real)[:count], show(made.detach())
         losses = {"discriminator": game.judge_loss(c.game, judge(real)[0].float(), judge(made)[0].float(), c.smoothing).mean()}
         if c.penalty == "r1":
             losses["penalty"] = 0.5 * c.penalty_weight * game.r1(lambda x: judge(x)[0], real).mean()
         elif c.penalty == "wgan-gp":
-            losses["penalty"] = c.penalty_weight * game.wgan_gp(lambda x: judge(x)[0], real, made, batch.draw.uniform()).mean()
+            losses["penalty"] = c.penalty_weight * game.wgan_gp(lambda x: judge(x)[0], real, made, share).mean()
         return losses
 
     def _shown(self, batch: Batch) -> Callable[[Tensor], Tensor]:
@@ -191,8 +191,8 @@ class Model(nn.Module):
         how = batch.draw.augmentation() if c.augment else None
 
         def show(image: Tensor) -> Tensor:
-            image = image if noise is None else image + noise.to(image)
-            return image if how is None else augment(image, how)
+            image = image if noise is None else image + noise[: len(image)].to(image)
+            return image if how is None else augment(image, how[: len(image)])
 
         return show
 

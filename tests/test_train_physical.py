@@ -1,0 +1,97 @@
+"""Codes that are poses: there and back again, and a camera's roll that turns the picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cad
+from synth.sampling import Recipe, draw_sample
+from synth.scene import Scene, about, product
+from train.config import config_for
+from train.models import build
+from train.models.conditioned import rotation, turned
+from train.physical import CODES, LIGHT, PLACE, QUATERNION, code_of, codes_of, scene_of
+
+torch.set_num_threads(1)
+
+
+def scenes(cap: cad.Part, count: int = 6) -> list[Scene]:
+    return [Scene.of(draw_sample(cap, Recipe(count, 0, size=32), "train", "good", k).sample.scene) for k in range(count)]
+
+
+def perspective(scene: Scene) -> Scene:
+    return replace(scene, field=None, angle=12.0, position=(1.5, -2.0, -180.0))
+
+
+@pytest.mark.parametrize("camera", [lambda s: s, perspective], ids=["orthographic", "perspective"])
+def test_there_and_back(cap: cad.Part, camera: object) -> None:
+    for scene in map(camera, scenes(cap)):
+        code = code_of(scene)
+        again = scene_of(code, camera(scenes(cap)[0]))
+        np.testing.assert_allclose(code_of(again), code, atol=1e-9)
+        points = np.random.default_rng(0).normal(0, 10, (20, 3))
+        near = np.abs(again.pixels(again.camera_points(points), 64) - scene.pixels(scene.camera_points(points), 64)).max()
+        assert near < (1e-9 if scene.field else 1e-6)
+
+
+def test_codes_are_of_as_many_numbers_as_the_model_wants(cap: cad.Part) -> None:
+    assert codes_of([s.json() for s in scenes(cap)]).shape == (6, CODES) == (6, config_for(32, model="conditioned").latent)
+    assert all(code_of(s)[0] >= 0 for s in scenes(cap))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
+def test_rotation_is_the_scenes(quaternion: list[float]) -> None:
+    from synth.scene import matrix
+
+    unit = np.array(quaternion) / np.linalg.norm(quaternion)
+    found = rotation(torch.tensor([quaternion], dtype=torch.float64))[0].numpy()
+    np.testing.assert_allclose(found, matrix(unit), atol=1e-9)
+
+
+def test_a_camera_that_rolls_turns_the_picture() -> None:
+    """By a quarter, which needs no interpolation."""
+    model = build(config_for(32, model="conditioned", width=8)).eval()
+    code = torch.randn((4, CODES), generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
+    code[:, 6] = 0.1
+    quarter = about(np.array([0.0, 0.0, 1.0]), np.pi / 2)  # counter-clockwise, of a picture whose y is up
+    rolled = code.clone()
+    for row, own in zip(rolled, code, strict=True):
+        row[QUATERNION] = torch.from_numpy(product(quarter, own[QUATERNION].double().numpy() / float(own[QUATERNION].norm())))
+        row[PLACE] = torch.stack([-own[PLACE][1], own[PLACE][0]])
+        row[LIGHT] = torch.stack([-own[LIGHT][1], own[LIGHT][0], own[LIGHT][2]])
+    with torch.no_grad():
+        torch.testing.assert_close(model.decode(rolled), model.decode(code).rot90(1, (2, 3)), rtol=1e-3, atol=1e-3)
+
+
+def test_turned_moves_and_scales() -> None:
+    picture, one, none = torch.zeros((1, 1, 33, 33)), torch.ones(1), torch.zeros(1)
+    picture[0, 0, 16, 16] = 1.0
+    at = turned(picture, one, none, torch.tensor([8 / 16.5]), torch.tensor([4 / 16.5]), one, 33)[0, 0]
+    assert at.argmax() == (16 - 4) * 33 + 16 + 8  # right and up
+    clockwise = torch.zeros((1, 1, 33, 33))
+    clockwise[0, 0, 6, 16] = 1.0  # above the middle
+    assert turned(clockwise, none, one, none, none, one, 33)[0, 0].argmax() == 16 * 33 + 26  # a quarter clockwise: to its right
+    grown = turned(clockwise, one, none, none, none, torch.tensor([1.5]), 33)[0, 0]
+    assert grown.argmax() == 1 * 33 + 16
+
+
+def test_gradients_reach_every_number_of_a_code() -> None:
+    model = build(config_for(32, model="conditioned", width=8)).double().eval()
+    code = torch.randn((2, CODES), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    code[:, 6] = 0.05
+    code.requires_grad_(True)
+    model.decode(code).square().sum().backward()
+    found, off = code.grad.clone(), 1e-6
+    with torch.no_grad():
+        for k in range(CODES):
+            nudge = torch.zeros(CODES, dtype=torch.float64)
+            nudge[k] = off
+            slope = (model.decode(code + nudge).square().sum((1, 2, 3)) - model.decode(code - nudge).square().sum((1, 2, 3))) / (2 * off)
+            torch.testing.assert_close(found[:, k], slope, rtol=1e-3, atol=1e-3)
+            assert (slope.abs() > 1e-9).all()
