@@ -75,7 +75,7 @@ class GaussNewton:
     infinite ``huber`` the sum is half of that of squares.
 
     Each row has its own damping (Levenberg's, in units of its normal matrix's mean diagonal; ``rate`` at first): several are tried at once,
-    and the one of the least loss is taken where that is less than before. A Jacobian costs as much as two Z pictures, so that CHORDS moves
+    and the one of the least loss is taken where that is less than before. A Jacobian costs as much as 2 Z pictures, so that CHORDS moves
     are made on each. ``ridge``: weight of the latent's mean square in the loss, which the residual need not hold.
     """
 

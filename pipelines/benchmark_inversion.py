@@ -213,13 +213,14 @@ def main(run: Path, dataset: Path, output: Path | None, images: int, restarts: i
     from synth.dataset import open_dataset
     from train.runs import open_run
 
+    facts = machine()  # the commit that the run begins with
     opened, base = open_run(run), Way("adam", "random", restarts, BASELINE.steps)
     views, labels = pictures(open_dataset(dataset), opened, images)
     tried = (base, *(w for w in ways() if w.method != "gauss-newton" or opened.config.latent <= 64))
     found = bench(forms_of(opened, device), views.to(device), tried, together=together, prior=prior, seed=seed)
     rows = [line(way, row, found[0], labels) for way, row in zip(tried, found, strict=True)]
     told = {
-        **machine(), "torch": torch.__version__, "device": device, "run": opened.folder.name, "model": opened.config.model, "size": opened.config.size, "latent": opened.config.latent,
+        **facts, "torch": torch.__version__, "device": device, "run": opened.folder.name, "model": opened.config.model, "size": opened.config.size, "latent": opened.config.latent,
         "trained": opened.facts, "images": len(views), "together": together, "prior": prior, "seed": seed, "baseline": rows[0], "ways": rows[1:], "answer": answer(rows[1:], rows[0]),
     }  # fmt: skip
     text = json.dumps(told, indent=1)
