@@ -59,20 +59,21 @@ class Settings:
     drawn: int = 0
 
 
-# what the papers do, or what measured best, where that is not the above
+# how the papers descend, where that is not the above. Every model is scored by its anomaly map: what its paper sums up is among the terms, and --score
+# takes it, but no paper says what a good image's is, which the map has from calibration
 SETTINGS: dict[str, Settings] = {
     "unet-gan": Settings(),
     "noisy-gan": Settings(),
     "unet-som": Settings(steps=0),
-    "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd", score="own"),
-    "anogan": Settings(steps=150, starts=4, rate=0.05, features=0.1, prior=0.002, trust=0.0, score="own"),
-    "f-anogan": Settings(steps=0, score="own"),
+    "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd"),
+    "anogan": Settings(steps=150, starts=4, rate=0.05, features=0.1, prior=0.002, trust=0.0),
+    "f-anogan": Settings(steps=0),
     "bigan": Settings(steps=0),
-    "egbad": Settings(steps=0, score="own"),
-    "ganomaly": Settings(steps=0, score="own"),
+    "egbad": Settings(steps=0),
+    "ganomaly": Settings(steps=0),
     "descargan": Settings(steps=0),
     "conditioned": Settings(steps=40, starts=16, rate=0.05, features=0.0, prior=0.0, trust=0.0, keep=2),
-    "ae-ssim": Settings(steps=0, score="own"),
+    "ae-ssim": Settings(steps=0),
 }
 
 

@@ -22,7 +22,9 @@ class Entry:
     needs: str = ""
 
 
-GAN = {"latent": 64, "adversarial": 1.0, "adversarial_every": 1, "rate": 5e-4, "batch": 32}
+GAN = {"latent": 64, "adversarial": 1.0, "adversarial_every": 1, "rate": 1e-3, "batch": 32, "spectral": False}
+PLAIN = GAN | {"game": "cross-entropy", "penalty": "r1", "penalty_weight": 1.0}
+WASSERSTEIN = GAN | {"game": "wasserstein", "penalty": "wgan-gp", "rate": 5e-4}
 
 CATALOGUE: dict[str, Entry] = {
     "unet-gan": Entry(
@@ -43,35 +45,35 @@ CATALOGUE: dict[str, Entry] = {
         "a generator of good images from noise; inverted by descent on a Laplacian pyramid, codes compared by Fréchet distance",
         "Lai et al. 2018; Radford et al. 2016",
         "no encoder; a long descent from many starts an image",
-        GAN,
+        PLAIN,
     ),
     "anogan": Entry(
         "dcgan:AnoGan",
         "the same generator; residual and discriminator features after a descent from noise",
         "Schlegl et al. 2017",
         "no encoder; a long descent from many starts an image",
-        GAN,
+        PLAIN,
     ),
     "f-anogan": Entry(
         "f_anogan:FAnoGan",
         "a Wasserstein generator, then an encoder that maps images back to its noise",
         "Schlegl et al. 2019; Gulrajani et al. 2017",
         "two trainings, half the time each; one pass an image",
-        GAN | {"game": "wasserstein", "penalty": "wgan-gp", "spectral": False},
+        WASSERSTEIN,
     ),
     "bigan": Entry(
         "bigan:BiGan",
         "generator and encoder at once, told apart as pairs of image and code by the Wasserstein distance; features drawn together",
         "Donahue et al. 2017, Dumoulin et al. 2017; GANspection",
         "one encoder, one generator, a discriminator of pairs; one pass an image",
-        GAN | {"game": "wasserstein", "penalty": "wgan-gp", "spectral": False, "minibatch": True, "matching": 1.0},
+        WASSERSTEIN | {"minibatch": True},
     ),
     "egbad": Entry(
         "bigan:Egbad",
         "generator and encoder at once; reconstruction and the pair discriminator's features",
         "Zenati et al. 2018",
         "one encoder, one generator, a discriminator of pairs; one pass an image",
-        GAN | {"game": "cross-entropy", "smoothing": 0.1},
+        PLAIN | {"smoothing": 0.1},
     ),
     "ganomaly": Entry(
         "ganomaly:Ganomaly",

@@ -171,7 +171,7 @@ def optimizers_of(model: Model, config: Config) -> dict[str, torch.optim.Optimiz
         player: torch.optim.Adam(
             [p for m in own for p in m.parameters()],
             lr=config.rate * (config.judge_rate if player == "judge" else 1.0),
-            betas=(0.5 if player == "judge" else 0.8, 0.99),
+            betas=(0.5 if player == "judge" or model.PRIOR else 0.8, 0.99),
             fused=True,
         )
         for player, own in model.players().items()

@@ -110,11 +110,12 @@ class Discriminator(nn.Module):
 
     No batch normalisation here: an image's score must not depend on its neighbours'. ``code``: with (B, code) numbers beside each image, it
     judges pairs (BiGAN), and its last features are of both, (B, 4w, 1, 1). ``classes``: so many further verdicts, :meth:`classified`.
+    ``width``: w, by default half the generator's: where it alone teaches, it wants as many.
     """
 
-    def __init__(self, config: Config, code: int = 0, classes: int = 0) -> None:
+    def __init__(self, config: Config, code: int = 0, classes: int = 0, width: int | None = None) -> None:
         super().__init__()
-        w, plain = config.width // 2, config.model_copy(update={"batch_norm": False})
+        w, plain = width or config.width // 2, config.model_copy(update={"batch_norm": False})
         norm = nn.utils.parametrizations.spectral_norm if config.spectral else _as_is
         self.unshuffle = nn.PixelUnshuffle(2)
         self.blocks = nn.ModuleList(

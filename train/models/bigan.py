@@ -28,7 +28,7 @@ class BiGan(Model):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.encoder, self.generator = Encoder(config), Generator(config)
-        self.discriminator = Discriminator(config, code=config.latent)
+        self.discriminator = Discriminator(config, code=config.latent, width=config.width)
 
     def players(self) -> dict[str, Sequence[nn.Module]]:
         return {"maker": (self.encoder, self.generator), "judge": (self.discriminator,)}

@@ -26,7 +26,7 @@ class Dcgan(Model):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.generator, self.discriminator = Generator(config), Discriminator(config)
+        self.generator, self.discriminator = Generator(config), Discriminator(config, width=config.width)
 
     def players(self) -> dict[str, Sequence[nn.Module]]:
         return {"maker": (self.generator,), "judge": (self.discriminator,)}
