@@ -59,16 +59,14 @@ class Noise:
     @classmethod
     def of(cls, residuals: Residuals) -> Noise:
         """(B, bins) sums and (B, H, W) places: one row an image."""
-        bins = np.clip(np.digitize(residuals.expected, LEVELS) - 1, 0, len(LEVELS) - 1)
-        rows = np.arange(len(bins))[:, None, None] * len(LEVELS) + bins
-        total = len(bins) * len(LEVELS)
-        place = residuals.ratio.astype(np.float32) ** 2 if bins.shape[-1] <= PLACED else None
-        return cls(
-            np.bincount(rows.ravel(), residuals.ratio.ravel().astype(float) ** 2, total).reshape(-1, len(LEVELS)),
-            np.bincount(rows.ravel(), minlength=total).reshape(-1, len(LEVELS)).astype(float),
-            place,
-            len(bins),
-        )
+        count, bins = len(residuals.size), len(LEVELS)
+        squares, counts = np.zeros((count, bins)), np.zeros((count, bins))
+        for i in range(count):  # one at a time: a large picture's bins are larger than it
+            one = residuals.row(i)
+            at = np.clip(np.digitize(one.expected, LEVELS) - 1, 0, bins - 1).ravel()
+            squares[i], counts[i] = np.bincount(at, one.ratio.ravel().astype(float) ** 2, bins), np.bincount(at, minlength=bins)
+        place = residuals.ratio.astype(np.float32) ** 2 if residuals.size.shape[-1] <= PLACED else None
+        return cls(squares, counts, place, count)
 
     def total(self) -> Noise:
         """Of all images, by the size expected alone."""

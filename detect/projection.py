@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from train.runs import Run
 from train.tiles import Blend, Grid
 
 CHUNK = 16  # images, or tiles of one, projected at a time
+AGAIN = 3  # of the forms that look much like the best, so many are descended from too
 OVERLAP = 4  # a tile's side over what it shares with the next
 
 Item = TypeVar("Item")
@@ -72,13 +73,15 @@ SETTINGS: dict[str, Settings] = {
     "egbad": Settings(steps=0),
     "ganomaly": Settings(steps=0),
     "descargan": Settings(steps=0),
-    "conditioned": Settings(steps=40, starts=16, rate=0.05, features=0.0, prior=0.0, trust=0.0, keep=2),
+    "conditioned": Settings(steps=60, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=4),
     "ae-ssim": Settings(steps=0),
 }
 
 
 def settings_for(run: Run) -> Settings:
-    return SETTINGS[run.config.model]
+    """A model's own; of a run on tiles, of which a picture has hundreds, the encoder's answer alone, where there is one."""
+    own = SETTINGS[run.config.model]
+    return replace(own, steps=0) if run.config.picture and run.model.ENCODES else own
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +138,7 @@ class Projector:
         config = self.run.config
         image = prepare(pixels, config.normalize)[0, 0].numpy()
         grid = Grid.of(*image.shape, config.size, config.size // OVERLAP)
-        layers = [Blend(grid) for _ in range(5)]
+        layers = [Blend(grid) for _ in range(5 if self.settings.steps else 3)]  # without a descent the form is the encoder's
         tiles, told = grid.tiles(image), []
         while chunk := list(islice(tiles, CHUNK)):
             found = self._projected(torch.from_numpy(np.stack([values for _, values in chunk]))[:, None].to(self.device))
@@ -146,14 +149,16 @@ class Projector:
                 found.encoder.size,
                 found.encoder.expected,
             )
-            for layer, values in zip(layers, parts, strict=True):
+            for layer, values in zip(layers, parts, strict=False):
                 for (place, _), own in zip(chunk, values, strict=True):
                     layer.add(place, own)
             told.append((found.terms, found.codes, found.steps, found.losses))
-        form, size, expected, plain, plain_expected = (layer.result()[None] for layer in layers)
+        form, *maps = (layer.result()[None] for layer in layers)
+        residuals = Residuals(*maps[:2])
+        encoder = Residuals(*maps[2:]) if maps[2:] else residuals
         terms = {k: np.concatenate([t[0][k] for t in told]).max(keepdims=True) for k in told[0][0]}
         codes, steps, losses = (np.concatenate([t[i] for t in told]) for i in (1, 2, 3))
-        return Projection(torch.from_numpy(form)[None], Residuals(size, expected), Residuals(plain, plain_expected), terms, codes.mean(0, keepdims=True), steps.max(keepdims=True), losses.mean(keepdims=True))  # fmt: skip
+        return Projection(torch.from_numpy(form)[None], residuals, encoder, terms, codes.mean(0, keepdims=True), steps.max(keepdims=True), losses.mean(keepdims=True))  # fmt: skip
 
     def _projected(self, images: Tensor) -> Projection:
         model, s = self.model, self.settings
@@ -217,19 +222,17 @@ class Projector:
             return pyramid_residual(form, target[:, :1], whitened)
 
         targets, whitened = torch.cat([images, trust], 1), (starts - self.mean) / self.spread
-        return descend(
-            decode,
-            loss,
-            targets,
-            whitened,
-            steps=s.steps,
-            rate=s.rate,
-            enough=self.enough,
-            method=s.method,
-            residual=residual,
-            keep=s.keep or None,
-            scout=s.scout,
-        )
+        ways: dict[str, Any] = {"steps": s.steps, "rate": s.rate, "enough": self.enough, "method": s.method, "residual": residual}
+        found = descend(decode, loss, targets, whitened, keep=s.keep or None, scout=s.scout, **ways)
+        others = model.relatives(self._plain(found.latent))
+        going = torch.ones_like(found.loss, dtype=torch.bool) if self.enough is None else found.loss > self.enough
+        if others is None or not bool(going.any()):
+            return found
+        again = torch.cat([found.latent[going, None], (others[going] - self.mean) / self.spread], 1)
+        second = descend(decode, loss, targets[going], again, keep=AGAIN, **ways)
+        latent, value, steps = found.latent.clone(), found.loss.clone(), found.steps.clone()
+        latent[going], value[going], steps[going] = second.latent, second.loss, steps[going] + second.steps
+        return replace(found, latent=latent, loss=value, steps=steps)
 
 
 def joined(parts: Sequence[Projection]) -> Projection:

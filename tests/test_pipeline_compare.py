@@ -134,3 +134,17 @@ def test_compare_command(photographs: Path, tmp_path: Path, command) -> None:
     assert json.loads(command(line + " --json")[1])["best"]["model"] == "mean-image"
     code, out, err = command(f"formspect compare {photographs} --models mean-image --size 40")
     assert code == 2 and "--size" in err and len(err.splitlines()) == 1
+
+
+def test_a_share_of_what_is_learned_from_is_spoilt(cap, tmp_path: Path) -> None:
+    from pipelines.benchmark_noisy import cost, spoilt
+    from pipelines.compare import drawn_bench
+
+    budget = Budget(0.005, (0,), 32, views=64, calibration=20, test=8)
+    bench = drawn_bench(cap, tmp_path, budget)
+    bad = spoilt(bench, cap, tmp_path, budget, 0.25)
+    changed = [p for p in bad.train if p not in bench.train]
+    assert len(bad.train) == len(bench.train) == 64 and len(changed) == 16 and {p.parent.name for p in changed} == {"bulge", "short-notch"}
+    assert bad.key != bench.key and bad.test == bench.test
+    found = cost(cap, tmp_path, ("noisy-gan",), budget, 0.25)["noisy-gan"]
+    assert found["lost"] == pytest.approx(np.mean(list(found["clean"].values())) - np.mean(list(found["spoilt"].values())), abs=1e-3)

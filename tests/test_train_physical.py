@@ -95,3 +95,17 @@ def test_gradients_reach_every_number_of_a_code() -> None:
             slope = (model.decode(code + nudge).square().sum((1, 2, 3)) - model.decode(code - nudge).square().sum((1, 2, 3))) / (2 * off)
             torch.testing.assert_close(found[:, k], slope, rtol=1e-3, atol=1e-3)
             assert (slope.abs() > 1e-9).all()
+
+
+def test_relatives_are_the_part_spun_about_its_axis() -> None:
+    from synth.scene import matrix
+
+    model = build(config_for(32, model="conditioned", width=8)).eval()
+    code = torch.randn((2, CODES), generator=torch.Generator().manual_seed(2))
+    code[:, QUATERNION] /= code[:, QUATERNION].norm(dim=1, keepdim=True)
+    others = model.relatives(code)
+    assert others.shape == (2, 23, CODES) and torch.equal(others[:, :, 4:], code[:, None, 4:].expand(-1, 23, -1))
+    for k in (0, 5, 11):
+        spin = matrix(about(np.array([0.0, 0.0, 1.0]), 2 * np.pi * (k + 1) / 24))
+        wanted = rotation(code[:, QUATERNION])[1].numpy() @ spin
+        np.testing.assert_allclose(rotation(others[1, k : k + 1, QUATERNION])[0].numpy(), wanted, atol=1e-5)

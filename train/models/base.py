@@ -112,6 +112,10 @@ class Model(nn.Module):
         """(B, Z) -> (B, Z): the code of a good form for a code that is none."""
         return code
 
+    def relatives(self, code: Tensor) -> Tensor | None:
+        """(B, Z) -> (B, K, Z): codes of forms that look much like a code's, from which a descent may start again; None where nothing says which."""
+        return None
+
     def rebuilt(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The nearest form in one pass: form, log of its expected residual, code."""
         code = self.nearest(self.encode(image))

@@ -22,7 +22,9 @@ from train.physical import AMBIENT, CODES, LIGHT, PLACE, QUATERNION, SIZE
 FINER = 1.5  # px of the upright picture to one of the picture: turning it should blur nothing
 WAVES = 6  # harmonics of the two angles that the generator is told
 HIDDEN, WAIST = 256, 192
+SPINS = 24  # turns to a round that are asked for a second start
 LEARNED = 0.5  # weight of the regressed code
+READ_EVERY = 2  # steps between two of the encoder's
 
 
 class Conditioned(Model):
@@ -39,6 +41,10 @@ class Conditioned(Model):
 
     def players(self) -> dict[str, Sequence[nn.Module]]:
         return {"maker": (self.mixer, self.generator), "reader": (self.encoder,)}
+
+    def due(self, player: str, step: int, done: float) -> bool:
+        """The reader moves each READ_EVERY steps: its answers are starts, which the bank has too."""
+        return player == "maker" or step % READ_EVERY == 0
 
     def decode(self, code: Tensor) -> Tensor:
         waist, turn = self.upright(code)
@@ -64,6 +70,14 @@ class Conditioned(Model):
         size = code[:, SIZE] - self.usual
         told = torch.cat([waves(azimuth), waves(elevation), side, lit(light), place, code[:, AMBIENT, None]], 1)
         return self.mixer(told), lambda picture: turned(picture, cos, sin, x, y, torch.exp(size), self.config.size)
+
+    def relatives(self, code: Tensor) -> Tensor:
+        """The part spun about its own z axis, SPINS - 1 ways: what tells them apart may be a small thing at the rim."""
+        half = torch.arange(1, SPINS, device=code.device, dtype=code.dtype) * (math.pi / SPINS)
+        w, x, y, z = (v[:, None] for v in code[:, QUATERNION].unbind(1))
+        c, s = torch.cos(half), torch.sin(half)
+        spun = torch.stack([w * c - z * s, x * c + y * s, y * c - x * s, z * c + w * s], -1)
+        return torch.cat([spun, code[:, None, 4:].expand(-1, SPINS - 1, -1)], -1)
 
     def maker_turn(self, batch: Batch, made: Tensor | None) -> Turn:
         if batch.step == 0:
