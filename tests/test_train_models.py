@@ -235,6 +235,7 @@ def test_two_processes_learn_what_one_does_with_the_doubled_batch(name: str, dat
             timeout=300,
         )
         assert done.returncode == 0, done.stderr
+        assert done.stdout.count("steps in") == 1 and done.stderr.count("next:") == 1  # one process tells
     one, two = ([json.loads(row) for row in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in "12")
     assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):

@@ -130,6 +130,7 @@ def fit(
         return
     from train.fit import fit as learn
     from train.runs import RunFolder, remove_run
+    from train.sync_norm import is_first
 
     if force:
         remove_run(run_folder)
@@ -139,6 +140,8 @@ def fit(
     else:
         start = time.perf_counter()
         progress = learn(views, target, config, device=device, devices=devices)
+        if not is_first():
+            return  # one process tells
         loss = progress.history[-1].get("pyramid") if progress.history else None
         result(
             {

@@ -10,8 +10,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,10 @@ def fit(data: Dataset | Views, folder: RunFolder, config: Config, *, device: str
     state = Checkpoint(model.module, average, list(optimizers.values()))
     now = folder.resume(state, Progress, first=fabric.is_global_zero)  # on the device: Fabric moves no optimizer's state
     fabric.barrier()
-    steps = seen.steps
+    steps, first = seen.steps, fabric.is_global_zero
     total = steps * config.epochs
-    with _curves(folder.path, fabric.is_global_zero) as log, progress(total, "training", "steps") as advance, interrupts() as stop:
+    bar = progress(total, "training", "steps") if first else nullcontext(lambda *_: None)
+    with _curves(folder.path, first) as log, bar as advance, interrupts() as stop:
         advance(now.step)
         saved, began = time.monotonic(), time.monotonic() - now.seconds
         while now.step < total and not _spent(config, now):
@@ -97,23 +98,23 @@ def fit(data: Dataset | Views, folder: RunFolder, config: Config, *, device: str
             now.seconds, stopped = _agreed(fabric, time.monotonic() - began, stop.is_set())
             ended = now.step % steps == 0 or now.step == total or _spent(config, now)
             if ended:
-                row = _row(now, steps) | check(average, seen, config, now, state)
+                row = _row(now, steps) | check(average, seen, config, now, state, say if first else _silent)
                 now.history.append(row)
                 log(row)
-                if fabric.is_global_zero:
+                if first:
                     folder.sample_grid(seen.sample(GRID, 4), drawn(average, seen, GRID), len(now.history))
                 if config.patience and now.bad >= config.patience:
-                    say(f"stopped after {len(now.history)} epochs: none of the last {config.patience} was better")
+                    (say if first else _silent)(f"stopped after {len(now.history)} epochs: none of the last {config.patience} was better")
                     break
             advance(1, f"{_headline(now)}" if ended else "")
-            if fabric.is_global_zero and (stopped or time.monotonic() - saved > SAVE_SECONDS):
+            if first and (stopped or time.monotonic() - saved > SAVE_SECONDS):
                 folder.save_checkpoint(state, now)
                 saved = time.monotonic()
             if stopped:
                 raise KeyboardInterrupt
     if state.best:
         average.load_state_dict(state.best)
-    if fabric.is_global_zero:
+    if first:
         folder.finish(average, config, views, now)
     fabric.barrier()
     return now
@@ -179,13 +180,13 @@ def optimizers_of(model: Model, config: Config) -> dict[str, torch.optim.Optimiz
     }
 
 
-def check(average: Model, seen: Learning, config: Config, now: Progress, state: Checkpoint) -> dict[str, float]:
+def check(average: Model, seen: Learning, config: Config, now: Progress, state: Checkpoint, warn: Callable[[str], None] = say) -> dict[str, float]:  # fmt: skip
     """What an epoch's end looks at: the variety of what is generated, and the validation measure where there is patience; the best average is kept."""
     share = variety(drawn(average, seen, LOOKED)) / max(variety(seen.sample(LOOKED, 4)), 1e-9)
     row = {"variety": round(float(share), 4)}
     if not share >= COLLAPSED and now.step >= GROWN_UP and not now.warned:
         now.warned = True
-        say(COLLAPSE.format(share=share))
+        warn(COLLAPSE.format(share=share))
     if config.patience:
         row["validation"] = round(measure(average, seen.held()), 6)
         if now.best is None or row["validation"] < now.best:
@@ -213,6 +214,10 @@ def follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> Non
             kept.lerp_(now, 1 - decay)
         else:
             kept.copy_(now)
+
+
+def _silent(words: str) -> None:
+    """What processes after the first say."""
 
 
 def _row(now: Progress, steps: int) -> dict[str, float]:

@@ -16,6 +16,11 @@ def processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def is_first() -> bool:
+    """Whether this process is the first of those that train together, or alone."""
+    return processes() == 1 or distributed.get_rank() == 0
+
+
 class _Sum(torch.autograd.Function):
     """A sum whose backward is a sum, so that slopes of slopes pass too; torch.distributed.nn.functional's is deprecated in torch 2.13."""
 
