@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +69,13 @@ class Noise:
         place = residuals.ratio.astype(np.float32) ** 2 if residuals.size.shape[-1] <= PLACED else None
         return cls(squares, counts, place, count)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Noise]) -> Noise:
+        """Of more images, in the order given."""
+        place = None if parts[0].place is None else np.concatenate([p.place for p in parts])
+        squares, counts = (np.concatenate([getattr(p, name) for p in parts]) for name in ("squares", "counts"))
+        return cls(squares, counts, place, sum(p.images for p in parts))
+
     def total(self) -> Noise:
         """Of all images, by the size expected alone."""
         return Noise(self.squares.sum(0), self.counts.sum(0), None, self.images)
@@ -76,14 +84,14 @@ class Noise:
         place = None if self.place is None else self.place - part.place[row]
         return Noise(self.squares - part.squares[row], self.counts - part.counts[row], place, self.images - 1)
 
-    def settled(self, residuals: Residuals, parts: Noise) -> Noise:
-        """A total with the places of its ``parts`` where these tell each image of ``residuals``, from all others, clearly better (by the likelihood
+    def settled(self, rows: Sequence[Residuals], parts: Noise) -> Noise:
+        """A total with the places of its ``parts`` where these tell each image of ``rows``, (1, H, W) each, from all others, clearly better (by the likelihood
         of what is left over under a Laplace law); else as it is."""
         if parts.place is None or self.images < FEWEST:
             return self
         placed, gains = replace(self, place=parts.place.sum(0, dtype=float)), []
         for i in np.unique(np.linspace(0, self.images - 1, ASKED).astype(int)):
-            one = residuals.row(i)
+            one = rows[i]
             gains.append(_likelihood(one, placed.without(parts, i)) - _likelihood(one, self.without(parts, i)))
         return placed if np.mean(gains) > BETTER else self
 

@@ -17,12 +17,13 @@ from cad.files import fingerprint, read_json, sha256, write, write_json
 from detect.calibrate import CALIBRATION, Conformal, calibrate_step, check_alpha, not_calibrated
 from detect.compare import Noise, Residuals, regions, scores
 from detect.explain import Namer
-from detect.projection import CHUNK, Projection, Projector, Settings, chunks, device_for, joined_residuals, settings_for
+from detect.projection import Projection, Projector, Settings, chunks, device_for, settings_for
 from train.images import restore
 from train.photographs import Photograph
 from train.runs import Run
 
 FORMAT = 1
+THINNED = 2**16  # pixels of an image from which the level of a region is told
 ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
 
 C = TypeVar("C")
@@ -135,21 +136,29 @@ class Detector:
         """From good photographs alone. Raises InputError where they are too few for ``alpha``."""
         check_alpha(alpha, len(photographs))
         self.calibration, self.projector.enough = None, None
-        pixels = np.stack([p.pixels for p in photographs])
-        with progress(len(pixels) * (2 if self.settings.steps else 1), "calibrating", "images") as advance:
+        rows: list[Residuals] = []
+        plain: list[Residuals] = []  # the encoder's
+        terms: list[dict[str, np.ndarray]] = []
+        with progress(len(photographs) * (2 if self.settings.steps else 1), "calibrating", "images") as advance:
             if self.settings.steps:  # first, what a good part's residual is; then as inspection will: stopping there
-                losses = np.concatenate([p.losses for p in self._projections(pixels, advance)])
+                losses = np.concatenate([p.losses for p in self._projections(photographs, advance)])
                 self.projector.enough = float(np.quantile(losses, ENOUGH))
-            projections = list(self._projections(pixels, advance))
-        maps, noise = _leave_one_out(joined_residuals([p.residuals for p in projections]))
-        _, encoder_noise = _leave_one_out(joined_residuals([p.encoder for p in projections]))
-        own = self.scored(maps, {k: np.concatenate([p.terms[k] for p in projections]) for k in projections[0].terms})
-        level = float(np.quantile(maps, 0.999))
+            for found in self._projections(photographs, advance):
+                images = range(len(found.losses))
+                rows += [found.residuals.row(i) for i in images]
+                plain += [found.encoder.row(i) for i in images]
+                terms += [{k: v[i : i + 1] for k, v in found.terms.items()} for i in images]
+        noise, parts = noise_of(rows)
+        own, high = [], []
+        for i, row in enumerate(rows):  # an image's map by the noise of the others; one at a time, for they may be large
+            anomaly = (noise.without(parts, i) if len(rows) > 1 else noise).maps(row)
+            own.append(self.scored(anomaly, terms[i]))
+            high.append(anomaly.ravel()[:: max(1, anomaly.size // THINNED)])
         self.calibration = Calibration(
-            Conformal(np.sort(own), alpha),
+            Conformal(np.sort(np.concatenate(own)), alpha),
             noise,
-            encoder_noise,
-            level,
+            noise_of(plain)[0],
+            float(np.quantile(np.concatenate(high), 0.999)),
             self.projector.enough,
             self.settings,
             run_id(self.run),
@@ -157,10 +166,10 @@ class Detector:
         )
         return self.calibration
 
-    def _projections(self, pixels: np.ndarray, advance: Callable[..., None]) -> Iterator[Projection]:
-        for start in range(0, len(pixels), CHUNK):
-            yield self.project(pixels[start : start + CHUNK])
-            advance(min(CHUNK, len(pixels) - start))
+    def _projections(self, photographs: Sequence[Photograph], advance: Callable[..., None]) -> Iterator[Projection]:
+        for part in chunks(photographs, self.projector.together):
+            yield self.project(np.stack([p.pixels for p in part]))
+            advance(len(part))
 
     def inspect(self, photographs: Sequence[Photograph]) -> Iterator[tuple[Inspection, np.ndarray, np.ndarray]]:
         """For each photograph: its Inspection, its anomaly map (S, S) float32, and its nearest form (S, S) float32 in grey [0, 1].
@@ -169,7 +178,7 @@ class Detector:
         """
         if self.calibration is None:
             raise not_calibrated(self.run.folder)
-        for chunk in chunks(photographs):
+        for chunk in chunks(photographs, self.projector.together):
             pixels = np.stack([p.pixels for p in chunk])
             projection = self.project(pixels)
             maps = self.calibration.noise.maps(projection.residuals)
@@ -240,13 +249,10 @@ def region_record(region: np.ndarray, anomaly: np.ndarray, name: str | None, pho
     }
 
 
-def _leave_one_out(residuals: Residuals) -> tuple[np.ndarray, Noise]:
-    """Each image's map by the noise of the others, and the noise of all."""
-    parts = Noise.of(residuals)
-    total = parts.total().settled(residuals, parts)
-    if len(residuals.size) == 1:
-        return total.maps(residuals), total
-    return np.concatenate([total.without(parts, i).maps(residuals.row(i)) for i in range(len(residuals.size))]), total
+def noise_of(rows: Sequence[Residuals]) -> tuple[Noise, Noise]:
+    """Of good images, (1, H, W) each: the noise of all, and its parts, by which an image is taken out again."""
+    parts = Noise.joined([Noise.of(row) for row in rows])
+    return parts.total().settled(rows, parts), parts
 
 
 def run_id(run: Run) -> str:

@@ -29,7 +29,7 @@ from train.models.base import Projected
 from train.runs import Run
 from train.tiles import Blend, Grid
 
-CHUNK = 16  # images, or tiles of one, projected at a time
+CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
 AGAIN = 3  # of the forms that look much like the best, so many are descended from too
 OVERLAP = 4  # a tile's side over what it shares with the next
 
@@ -111,6 +111,11 @@ class Projector:
         codes = run.bank.codes.to(device)
         self.mean, self.spread = codes.mean(0), codes.std(0) + 1e-3
         self.bank = codes
+
+    @property
+    def together(self) -> int:
+        """Photographs that are held at a time."""
+        return LARGE if self.run.config.picture else CHUNK
 
     def project(self, pixels: np.ndarray) -> Projection:
         """(B, P, P, 3) uint8 -> nearest good forms; P is the networks' S or, of a run on tiles, the picture's.
@@ -264,10 +269,10 @@ def one_thread_each() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 
-def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+def chunks(items: Sequence[Item], together: int = CHUNK) -> Iterator[Sequence[Item]]:
     """As many at a time as are projected together."""
-    for start in range(0, len(items), CHUNK):
-        yield items[start : start + CHUNK]
+    for start in range(0, len(items), together):
+        yield items[start : start + together]
 
 
 def device_for(name: str) -> torch.device:

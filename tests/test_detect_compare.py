@@ -40,6 +40,12 @@ def test_noise_without_an_image_is_the_noise_of_the_others(row: int) -> None:
     assert same(parts.total().without(parts, row), Noise.of(part(residuals, [i for i in range(4) if i != row])).total())
 
 
+def test_noise_is_joined_in_order() -> None:
+    residuals = draw(5)
+    whole, joined = Noise.of(residuals), Noise.joined([Noise.of(residuals.row(i)) for i in range(5)])
+    assert np.array_equal(whole.squares, joined.squares) and np.array_equal(whole.place, joined.place) and joined.images == 5
+
+
 def test_noise_counts_every_pixel_once() -> None:
     parts = Noise.of(draw(3))
     assert parts.counts.shape == (3, len(LEVELS)) and parts.counts.sum(1).tolist() == [24 * 24] * 3
@@ -153,7 +159,7 @@ def placed(count: int, seed: int, size: int = 24) -> Residuals:
 
 def settled(residuals: Residuals) -> Noise:
     parts = Noise.of(residuals)
-    return parts.total().settled(residuals, parts)
+    return parts.total().settled([residuals.row(i) for i in range(len(residuals.size))], parts)
 
 
 def test_places_are_told_apart_where_good_parts_lie_alike() -> None:
