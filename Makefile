@@ -25,11 +25,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# cad and synth twice: with numpy 2, and with Blender's numpy 1, where its renderer is tested too
+# a process for each core; cad and synth twice: with numpy 2, and with Blender's numpy 1, where its renderer is tested too
 test: lint $(BLENDER)/ready
 	synth/system_packages.sh
-	$(BIN)/pytest
-	$(BLENDER)/bin/python -m pytest tests/test_cad_*.py tests/test_synth_*.py
+	$(BIN)/pytest --numprocesses auto
+	$(BLENDER)/bin/python -m pytest --numprocesses auto tests/test_cad_*.py tests/test_synth_*.py
 
 clean:
 	rm -rf out data runs .pytest_cache .ruff_cache .hypothesis

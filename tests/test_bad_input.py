@@ -281,8 +281,8 @@ def test_interrupted_calibration_leaves_the_old_one(run: Path, dataset: Path, co
     before = (run / "calibration.json").read_bytes()
     # each image made to take two seconds, and the first to leave a mark: the signal comes while images are being projected
     slow = (
-        "import time, pathlib, detect.inspection as i; old = i.Detector._project\n"
-        f"i.Detector._project = lambda *a: (pathlib.Path({str(run)!r}, 'mark').touch(), time.sleep(2), old(*a))[2]"
+        "import time, pathlib, detect.projection as i; old = i.Projector.whole\n"
+        f"i.Projector.whole = lambda *a: (pathlib.Path({str(run)!r}, 'mark').touch(), time.sleep(2), old(*a))[2]"
     )
     process = program("detect", "calibrate", dataset / "train/good", "--run", run, "--alpha", 0.2, before=slow)
     wait_for(run, "mark", process)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-import detect.inspection as inspection
 from cad.errors import InputError
+from detect import inspection, projection
 from detect.compare import Noise, Residuals, scores
 from detect.inspection import Calibration, Detector, Inspection, load_calibration, save_calibration
 from detect.pictures import PANEL

@@ -81,7 +81,11 @@ def test_mixed_starts_come_in_order() -> None:
 def test_start_codes_are_the_encoders_then_the_banks() -> None:
     thumbs, codes = bank(12)
     images = torch.randn((3, 1, 32, 32), generator=torch.Generator().manual_seed(5))
-    run = SimpleNamespace(model=SimpleNamespace(encoder=lambda x: -x.flatten(1)[:, :5]), bank=SimpleNamespace(thumbs=thumbs, codes=codes))
+    run = SimpleNamespace(
+        model=SimpleNamespace(ENCODES=True, encode=lambda x: -x.flatten(1)[:, :5]), bank=SimpleNamespace(code_thumbs=thumbs, codes=codes)
+    )
     found = start_codes(run, images, 4)
     assert torch.equal(found[:, 0], -images.flatten(1)[:, :5]) and torch.equal(start_codes(run, images, 1), found[:, :1])
     assert torch.equal(found[:, 1:], nearest_starts(thumbnails(images), thumbs, codes, 3))
+    run.model.ENCODES = False
+    assert torch.equal(start_codes(run, images, 3), found[:, 1:])

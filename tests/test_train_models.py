@@ -110,10 +110,10 @@ def test_a_generator_from_noise_comes_near_eight_images(name: str) -> None:
 def test_a_player_moves_its_own_networks_alone(name: str) -> None:
     config = tiny(name)
     model, made, moved = build(config).train(), None, {}
-    for turn, player in enumerate(model.players()):
+    for player in model.players():
         done = 0.9 if player == "mapper" else 0.0
         own = {id(p) for p in trainable(model, player)}
-        batch = batch_of(seen(), config, 0, done, turn, 0, 1, 0)
+        batch = batch_of(seen(), config, 0, done, 0, 1, 0)
         losses, new = model(batch, player, made)
         made = new if new is not None else made
         for p in model.parameters():
@@ -203,7 +203,7 @@ def test_every_stabiliser_trains(name: str, options: dict[str, object]) -> None:
 def test_instance_noise_fades() -> None:
     learning, config = seen(), tiny("dcgan", instance_noise=1.0)
     model = build(config)
-    early, late = (model._shown(batch_of(learning, config, 0, done, 0, 0, 1, 0))(learning.images) for done in (0.0, 0.9))
+    early, late = (model._shown(batch_of(learning, config, 0, done, 0, 1, 0))(learning.images) for done in (0.0, 0.9))
     off = [float((x - learning.images).std()) for x in (early, late)]
     assert off[0] == pytest.approx(1.0, rel=0.05) and off[1] == pytest.approx(0.1, rel=0.05)
 
@@ -211,8 +211,8 @@ def test_instance_noise_fades() -> None:
 def test_what_a_step_sees_is_shared_out_whole() -> None:
     config = tiny("bigan", corrupt=1.0)
     learning = seen(16, 16)
-    whole = batch_of(replace(learning, steps=1), tiny("bigan", corrupt=1.0, batch=16), 3, 0.0, 0, 0, 1, 0)
-    halves = [batch_of(learning, config, 3, 0.0, 0, rank, 2, 0) for rank in (0, 1)]
+    whole = batch_of(replace(learning, steps=1), tiny("bigan", corrupt=1.0, batch=16), 3, 0.0, 0, 1, 0)
+    halves = [batch_of(learning, config, 3, 0.0, rank, 2, 0) for rank in (0, 1)]
     for key in ("clean", "seen", "pose"):
         assert torch.equal(getattr(whole, key), torch.cat([getattr(h, key) for h in halves]))
     assert torch.equal(whole.draw.normal(5), torch.cat([h.draw.normal(5) for h in halves]))
@@ -270,3 +270,20 @@ def test_collapse_is_said(data: Dataset, tmp_path: Path, monkeypatch: pytest.Mon
     views, config = of_dataset(data), tiny("dcgan", epochs=1, rate=1e-9)
     progress = fit(views, RunFolder(tmp_path, config, views.fingerprint), config, device="cpu")
     assert progress.history[-1]["variety"] < 0.5 and "collapse" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["bigan", "egbad"])
+def test_the_judge_of_pairs_sees_the_noise_that_an_image_was_made_from(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, config = build(tiny(name)).train(), tiny(name)
+    seen_pairs: list[tuple[Tensor, Tensor]] = []
+    judge = model.discriminator.forward
+    monkeypatch.setattr(
+        model.discriminator, "forward", lambda image, code=None: seen_pairs.append((image.detach(), code.detach())) or judge(image, code)
+    )
+    _, made = model(batch_of(seen(), config, 5, 0.0, 0, 1, 0), "maker")
+    noise = seen_pairs[0][1]
+    assert torch.equal(seen_pairs[0][0], made)
+    seen_pairs.clear()
+    model(batch_of(seen(), config, 5, 0.0, 0, 1, 0), "judge", made)
+    pairs = [code for image, code in seen_pairs if image.shape == made.shape and torch.equal(image, made)]
+    assert pairs and all(torch.equal(code, noise) for code in pairs)

@@ -69,7 +69,7 @@ def train() -> None:
 )
 @click.option("--matching", type=click.FloatRange(0), metavar="W", help="Weight of feature matching.")
 @click.option("--penalty", type=click.Choice(["none", "r1", "wgan-gp"]), help="On the discriminator's slope.")
-@click.option("--penalty-weight", type=click.FloatRange(0), metavar="W")
+@click.option("--penalty-weight", type=click.FloatRange(0), metavar="W", help="Weight of that penalty.")
 @click.option("--spectral/--no-spectral", default=None, help="Spectral normalisation of the discriminator.")
 @click.option("--minibatch/--no-minibatch", default=None, help="Minibatch discrimination.")
 @click.option("--augment/--no-augment", default=None, help="DiffAugment: for few training images.")

@@ -79,6 +79,8 @@ def fit(data: Dataset | Views, folder: RunFolder, config: Config, *, device: str
     model, *set_up = fabric.setup(model, *optimizers.values())
     optimizers = dict(zip(optimizers, set_up if isinstance(set_up, list) else [set_up], strict=True))
     average = fabric.to_device(average)
+    for own in (model.module, average):
+        own.begin(seen.poses)
     state = Checkpoint(model.module, average, list(optimizers.values()))
     now = folder.resume(state, Progress, first=fabric.is_global_zero)  # on the device: Fabric moves no optimizer's state
     fabric.barrier()
@@ -127,13 +129,13 @@ def train_step(fabric: Any, model: nn.Module, optimizers: dict[str, Any], seen: 
     module.train()
     told: dict[str, Tensor] = {}
     made: list[Tensor | None] = [None] * config.accumulate
-    for turn, (player, optimizer) in enumerate(optimizers.items()):
+    for player, optimizer in optimizers.items():
         if not module.due(player, step, done):
             continue
         parameters = trainable(module, player)
         optimizer.zero_grad(set_to_none=True)
         for part in range(config.accumulate):
-            batch = batch_of(seen, config, step, done, turn, fabric.global_rank, fabric.world_size, part)
+            batch = batch_of(seen, config, step, done, fabric.global_rank, fabric.world_size, part)
             with fabric.no_backward_sync(model, enabled=part + 1 < config.accumulate):
                 losses, new = model(batch, player, made[part])
                 fabric.backward(sum(losses.values()) / config.accumulate)
@@ -146,8 +148,8 @@ def train_step(fabric: Any, model: nn.Module, optimizers: dict[str, Any], seen: 
     return told if fabric.world_size == 1 else {k: fabric.all_reduce(v, reduce_op="mean") for k, v in told.items()}
 
 
-def batch_of(seen: Learning, config: Config, step: int, done: float, turn: int, rank: int, world: int, part: int) -> Batch:
-    """What player number ``turn`` sees in step ``step``: all draws are of the step's images together, whoever computes which."""
+def batch_of(seen: Learning, config: Config, step: int, done: float, rank: int, world: int, part: int) -> Batch:
+    """What a player sees in step ``step``: all draws are of the step's images together, whoever computes which; each turn draws the same ones."""
     share, total = config.batch // config.accumulate, config.batch * world
     rows = slice(rank * config.batch + part * share, rank * config.batch + (part + 1) * share)
     order = np.random.default_rng([config.seed, step // seen.steps]).permutation(seen.choices)
@@ -160,7 +162,7 @@ def batch_of(seen: Learning, config: Config, step: int, done: float, turn: int, 
         chosen = np.random.default_rng([config.seed, step, 1]).integers(0, len(seen.known), max(1, total // KNOWN))
         own = torch.from_numpy(chosen[rank * config.accumulate + part :: world * config.accumulate]).to(clean.device)
         known = seen.abnormal(own, config.seed * 1_000_003 + step)
-    draw = Draw(((config.seed * 1_000_003 + step) * 4 + turn) % 2**63, total, rows, clean.device)
+    draw = Draw((config.seed * 1_000_003 + step) * 2 + 1, total, rows, clean.device)
     return Batch(
         clean[rows], changed[rows], draw, step, done, None if seen.poses is None else seen.poses[picks % len(seen.images)][rows], known
     )

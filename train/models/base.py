@@ -130,6 +130,9 @@ class Model(nn.Module):
         judge = getattr(self, "discriminator", None)
         return judge(image)[1] if judge is not None else []
 
+    def begin(self, poses: Tensor | None) -> None:
+        """Called once, before training, with (n, P) poses of all views, where they are known."""
+
     def settle(self, codes: Tensor) -> None:
         """Called once, after training, with (n, Z) codes of good training images."""
 

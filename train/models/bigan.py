@@ -46,7 +46,6 @@ class BiGan(Model):
         # the encoder plays from the other side: its pairs are the real ones
         losses = {"adversarial": weight * (game.maker_loss(c.game, taken.float()) + game.maker_loss(c.game, -read.float())).mean()}
         losses |= self.agreement(code, batch)
-        self._noise = noise
         return losses, made.detach()
 
     def agreement(self, code: Tensor, batch: Batch) -> Losses:
@@ -60,7 +59,7 @@ class BiGan(Model):
         return losses
 
     def judge_turn(self, batch: Batch, made: Tensor | None) -> Turn:
-        noise = batch.draw.normal(self.config.latent)  # the maker's: the first that a turn draws
+        noise = batch.draw.normal(self.config.latent)  # what the maker drew from: each turn draws the same
         with torch.no_grad():
             code = self.encoder(batch.clean)
         c, show = self.config, self._shown(batch)

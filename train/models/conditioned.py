@@ -39,6 +39,9 @@ class Conditioned(Model):
         self.generator = Generator(config.model_copy(update={"latent": WAIST, "size": upright}))
         self.register_buffer("usual", torch.zeros(1))  # the log of image widths per mm in the middle of training
 
+    def begin(self, poses: Tensor | None) -> None:
+        self.usual.fill_(poses[:, SIZE].mean())
+
     def players(self) -> dict[str, Sequence[nn.Module]]:
         return {"maker": (self.mixer, self.generator), "reader": (self.encoder,)}
 
@@ -80,8 +83,6 @@ class Conditioned(Model):
         return torch.cat([spun, code[:, None, 4:].expand(-1, SPINS - 1, -1)], -1)
 
     def maker_turn(self, batch: Batch, made: Tensor | None) -> Turn:
-        if batch.step == 0:
-            self.usual.copy_(batch.pose[:, SIZE].mean())
         made, log_size = self.expected(batch.pose) if batch.step % DOUBT_EVERY == 0 else (self.decode(batch.pose), None)
         return self.reconstruction(made, batch, log_size), None
 

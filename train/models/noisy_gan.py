@@ -28,7 +28,10 @@ class NoisyGan(UnetGan):
         made, log_size = self.expected(code) if batch.step % DOUBT_EVERY == 0 else (self.decode(code), None)
         made, mended = made.split([len(batch.clean), known])
         fits = self.trusted(made, batch)
-        losses = self.reconstruction(fits * made + (1 - fits) * batch.clean, batch, None if log_size is None else log_size[: len(made)])
+        losses = self.reconstruction(fits * made + (1 - fits) * batch.clean, batch)
+        if log_size is not None:
+            rows = (batch.seen == batch.clean).flatten(1).all(1) & (fits.flatten() > 0)
+            losses["doubt"] = self.likelihood(made, batch.clean, log_size[: len(made)], rows)
         if self.due("judge", batch.step, batch.done):
             losses |= self.fooling(made, batch)
             if known:
