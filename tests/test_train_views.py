@@ -120,7 +120,15 @@ def test_a_run_on_tiles_looks_at_whole_pictures(tmp_path: Path) -> None:
     assert alone[0].score == pytest.approx(found[1][0].score, rel=1e-6)
 
 
-@pytest.mark.parametrize(("options", "word"), [({"accumulate": 5}, "divisor"), ({"picture": 16}, "tile|32"), ({"model": "gan"}, "--model")])
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"accumulate": 5}, "divisor"),
+        ({"picture": 16}, "tile|32"),
+        ({"model": "gan"}, "--model"),
+        ({"model": "conditioned", "latent": 8}, "--latent.*11"),
+    ],
+)
 def test_configs_that_cannot_be(options: dict[str, object], word: str) -> None:
     with pytest.raises(InputError, match=word):
         config_for(32, **options)

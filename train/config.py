@@ -84,7 +84,10 @@ def config_for(data_size: int, /, **options: object) -> Config:
     name = str(given.get("model", "unet-gan"))
     if name not in CATALOGUE:
         raise InputError("--model", f'found "{name}"', wanted=", ".join(CATALOGUE), step=nearest(name, CATALOGUE))
-    given = CATALOGUE[name].settings | given
+    own = CATALOGUE[name].settings
+    if CATALOGUE[name].needs == "scenes" and given.get("latent", own["latent"]) != own["latent"]:
+        raise InputError("--latent", f"found {given['latent']}, and {name}'s latent is a pose", wanted=str(own["latent"]))
+    given = own | given
     given.setdefault("size", max(32, -(-data_size // 16) * 16))
     if "filter" in given:
         given["filter"] = int(given["filter"])
