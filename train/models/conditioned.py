@@ -20,9 +20,10 @@ from train.networks import SLOPE, Encoder, Generator
 from train.physical import AMBIENT, CODES, LIGHT, PLACE, QUATERNION, SIZE
 
 FINER = 1.5  # px of the upright picture to one of the picture: turning it should blur nothing
-WAVES = 6  # harmonics of the two angles that the generator is told
+WAVES = 12  # harmonics of the two angles that the generator is told
 HIDDEN, WAIST = 256, 192
 SPINS = 24  # turns to a round that are asked for a second start
+SQUARE = 4.0  # weight of the squared difference: to an absolute one, a small notch that is not drawn at all costs next to nothing
 LEARNED = 0.5  # weight of the regressed code
 READ_EVERY = 2  # steps between two of the encoder's
 
@@ -84,7 +85,9 @@ class Conditioned(Model):
 
     def maker_turn(self, batch: Batch, made: Tensor | None) -> Turn:
         made, log_size = self.expected(batch.pose) if batch.step % DOUBT_EVERY == 0 else (self.decode(batch.pose), None)
-        return self.reconstruction(made, batch, log_size), None
+        losses = self.reconstruction(made, batch, log_size)
+        losses["square"] = SQUARE * (made.float() - batch.clean).pow(2).mean()
+        return losses, None
 
     def reader_turn(self, batch: Batch, made: Tensor | None) -> Turn:
         read, true = self.encode(batch.seen), batch.pose

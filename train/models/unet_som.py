@@ -33,6 +33,9 @@ class UnetSom(Model):
     def nearest(self, code: Tensor) -> Tensor:
         return quantised(self.nodes, code)
 
+    def drawn(self, image: Tensor, noise: Tensor) -> Tensor:
+        return self.decode(self.encode(image))  # the map is made when all is learned
+
     def settle(self, codes: Tensor) -> None:
         self.nodes.copy_(fit_som(codes, ROWS, COLUMNS, seed=self.config.seed))
 
