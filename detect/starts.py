@@ -20,7 +20,7 @@ def random_starts(count: int, tries: int, width: int, seed: int, device: torch.d
 def nearest_starts(thumbs: Tensor, bank_thumbs: Tensor, bank_codes: Tensor, tries: int) -> Tensor:
     """(B, tries, Z): the ``bank_codes`` (n, Z) of the views nearest to each image, each unlike the ones before it while there are such.
 
-    ``thumbs`` (B, D) and ``bank_thumbs`` (n, D) are of unit length, as :func:`train.runs.thumbnails` makes them.
+    ``thumbs`` (B, D) and ``bank_thumbs`` (n, D) are of unit length, as :func:`train.bank.thumbnails` makes them.
     """
     near = thumbs @ bank_thumbs.T
     picks = []

@@ -185,20 +185,23 @@ class Model(nn.Module):
         show, share = self._shown(batch), batch.draw.uniform()[:count]
         real, made = show(real)[:count], show(made.detach())
         losses = {"discriminator": game.judge_loss(c.game, judge(real)[0].float(), judge(made)[0].float(), c.smoothing).mean()}
-        if c.penalty == "r1":
-            losses["penalty"] = 0.5 * c.penalty_weight * game.r1(lambda x: judge(x)[0], real).mean()
-        elif c.penalty == "wgan-gp":
-            losses["penalty"] = c.penalty_weight * game.wgan_gp(lambda x: judge(x)[0], real, made, share).mean()
+        if c.penalty != "none":
+            losses["penalty"] = self.slope_weight * game.PENALTIES[c.penalty](lambda x: judge(x)[0], real, made, share).mean()
         return losses
+
+    @property
+    def slope_weight(self) -> float:
+        """Of the penalty; R1's is half of its gamma (Mescheder et al. 2018)."""
+        return self.config.penalty_weight * (0.5 if self.config.penalty == "r1" else 1.0)
 
     def _shown(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """What the discriminator sees of an image: under instance noise and augmentation, where they are on; alike for all of a turn."""
         c = self.config
-        noise = c.instance_noise * (1 - batch.done) * batch.draw.normal(1, c.size, c.size) if c.instance_noise else None
+        noise = batch.draw.normal(1, c.size, c.size) if c.instance_noise else None
         how = batch.draw.augmentation() if c.augment else None
 
         def show(image: Tensor) -> Tensor:
-            image = image if noise is None else image + noise[: len(image)].to(image)
+            image = image if noise is None else game.noised(image, c.instance_noise * (1 - batch.done), noise[: len(image)])
             return image if how is None else augment(image, how[: len(image)])
 
         return show

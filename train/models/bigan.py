@@ -67,7 +67,7 @@ class BiGan(Model):
         verdicts = self.discriminator(real, code)[0].float(), self.discriminator(fake, noise)[0].float()
         losses = {"discriminator": game.judge_loss(c.game, *verdicts, c.smoothing).mean()}
         if c.penalty != "none":
-            losses["penalty"] = c.penalty_weight * self._penalty(real, code, fake, noise, batch).mean()
+            losses["penalty"] = self.slope_weight * self._penalty(real, code, fake, noise, batch).mean()
         return losses, None
 
     def _penalty(self, real: Tensor, code: Tensor, made: Tensor, noise: Tensor, batch: Batch) -> Tensor:
@@ -78,9 +78,7 @@ class BiGan(Model):
         def judge(pair: Tensor) -> Tensor:
             return self.discriminator(pair[:, : side * side].unflatten(1, (1, side, side)), pair[:, side * side :])[0]
 
-        if self.config.penalty == "r1":
-            return 0.5 * game.r1(judge, pairs[0])
-        return game.wgan_gp(judge, *pairs, batch.draw.uniform())
+        return game.PENALTIES[self.config.penalty](judge, *pairs, batch.draw.uniform())
 
     def terms(self, found: Projected) -> dict[str, Tensor]:
         code = self.encode(found.image)
