@@ -129,15 +129,15 @@ def train_step(fabric: Any, model: nn.Module, optimizers: dict[str, Any], seen: 
     module.train()
     told: dict[str, Tensor] = {}
     made: list[Tensor | None] = [None] * config.accumulate
+    batches = [batch_of(seen, config, step, done, fabric.global_rank, fabric.world_size, part) for part in range(config.accumulate)]
     for player, optimizer in optimizers.items():
         if not module.due(player, step, done):
             continue
         parameters = trainable(module, player)
         optimizer.zero_grad(set_to_none=True)
-        for part in range(config.accumulate):
-            batch = batch_of(seen, config, step, done, fabric.global_rank, fabric.world_size, part)
+        for part, batch in enumerate(batches):
             with fabric.no_backward_sync(model, enabled=part + 1 < config.accumulate):
-                losses, new = model(batch, player, made[part])
+                losses, new = model(batch.again(), player, made[part])
                 fabric.backward(sum(losses.values()) / config.accumulate)
             made[part] = new if new is not None else made[part]
             for name, value in losses.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -32,12 +32,17 @@ class Batch:
     pose: Tensor | None = None
     known: Tensor | None = None
 
+    def again(self) -> Batch:
+        """The same for another turn, its random numbers from the first on."""
+        return replace(self, draw=Draw(self.draw.seed, self.draw.total, self.draw.rows, self.draw.device))
+
 
 class Draw:
     """Random numbers for some rows of a step's images: drawn for all of them, so that rows are alike on one process or several."""
 
     def __init__(self, seed: int, total: int, rows: slice, device: torch.device) -> None:
-        self.generator, self.total, self.rows, self.device = torch.Generator().manual_seed(seed), total, rows, device
+        self.seed, self.total, self.rows, self.device = seed, total, rows, device
+        self.generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int) -> Tensor:
         """(B, *shape) float32, standard normal."""
