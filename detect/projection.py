@@ -21,7 +21,8 @@ from cad.errors import InputError
 from detect.compare import Residuals
 from detect.descend import Descent, descend
 from detect.explain import start_codes
-from detect.forward_mode import pyramid_residual
+from detect.forward_mode import Residual, pyramid_residual
+from detect.solvers import Decode, Loss
 from detect.starts import random_starts
 from train.images import prepare
 from train.losses import feature_distance, pyramid_l1
@@ -67,13 +68,13 @@ SETTINGS: dict[str, Settings] = {
     "noisy-gan": Settings(),
     "unet-som": Settings(steps=0),
     "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd"),
-    "anogan": Settings(steps=150, starts=4, rate=0.05, features=0.1, prior=0.002, trust=0.0),
+    "anogan": Settings(steps=60, starts=4, rate=0.1, features=0.1, prior=0.002, trust=0.0, keep=2),
     "f-anogan": Settings(steps=0),
     "bigan": Settings(steps=0),
-    "egbad": Settings(steps=0),
+    "egbad": Settings(steps=60, starts=5, drawn=4, rate=0.1, features=0.0, prior=0.002, trust=0.0, keep=2),
     "ganomaly": Settings(steps=0),
     "descargan": Settings(steps=0),
-    "conditioned": Settings(steps=60, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=4),
+    "conditioned": Settings(steps=30, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=2),
     "ae-ssim": Settings(steps=0),
 }
 
@@ -173,13 +174,13 @@ class Projector:
                 forms, log_size, code = model.rebuilt(images)
                 codes = code[:, None]
             else:
-                starts = self._starts(images)
+                starts = self.starts(images)
                 code = model.nearest(starts[:, 0])
                 codes = code[:, None]
                 forms, log_size = model.expected(code)
             encoder = Residuals.of(images, forms, log_size)
         if s.steps and model.DECODES:
-            found = self._descend(images, starts)
+            found = self._descended(images, starts)
             code, steps, losses = self._plain(found.latent), found.steps.cpu().numpy(), found.loss.cpu().numpy()
             codes = self._plain(found.latents)
         with torch.no_grad():
@@ -189,7 +190,7 @@ class Projector:
         terms = {k: v.float().cpu().numpy().astype(float) for k, v in terms.items()}
         return Projection(forms, Residuals.of(images, forms, log_size), encoder, terms, code.cpu().numpy(), steps, losses)
 
-    def _starts(self, images: Tensor) -> Tensor:
+    def starts(self, images: Tensor) -> Tensor:
         """(B, K, Z); those drawn are at random within the training codes' spread, or of the prior."""
         s = self.settings
         if not s.steps:
@@ -204,7 +205,9 @@ class Projector:
     def _plain(self, whitened: Tensor) -> Tensor:
         return whitened * self.spread + self.mean
 
-    def _descend(self, images: Tensor, starts: Tensor) -> Descent:
+    def problem(self, images: Tensor, starts: Tensor) -> tuple[Decode, Loss, Residual, Tensor]:
+        """What is descended on: a decoder of whitened codes, the loss, its parts for Gauss-Newton, and the targets (B, 2, S, S): images, and how much each
+        pixel counts."""
         s, model = self.settings, self.model
         with torch.no_grad():
             alone = model.features(images) if len(images) == 1 and s.features else None  # one image's features serve all its starts
@@ -226,10 +229,19 @@ class Projector:
         def residual(form: Tensor, target: Tensor, whitened: Tensor) -> tuple[Tensor, Tensor]:
             return pyramid_residual(form, target[:, :1], whitened)
 
-        targets, whitened = torch.cat([images, trust], 1), (starts - self.mean) / self.spread
+        return decode, loss, residual, torch.cat([images, trust], 1)
+
+    def descended(self, images: Tensor) -> Descent:
+        """(B, 1, S, S) as the settings say, of a model that has codes to descend in; codes are whitened."""
+        return self._descended(images, self.starts(images))
+
+    def _descended(self, images: Tensor, starts: Tensor) -> Descent:
+        s = self.settings
+        decode, loss, residual, targets = self.problem(images, starts)
+        whitened = (starts - self.mean) / self.spread
         ways: dict[str, Any] = {"steps": s.steps, "rate": s.rate, "enough": self.enough, "method": s.method, "residual": residual}
         found = descend(decode, loss, targets, whitened, keep=s.keep or None, scout=s.scout, **ways)
-        others = model.relatives(self._plain(found.latent))
+        others = self.model.relatives(self._plain(found.latent))
         going = torch.ones_like(found.loss, dtype=torch.bool) if self.enough is None else found.loss > self.enough
         if others is None or not bool(going.any()):
             return found

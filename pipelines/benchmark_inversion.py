@@ -1,6 +1,7 @@
 """What each way down to the nearest form costs and finds: prints JSON. ``python -m pipelines.benchmark_inversion RUN DATASET -o inversion.json``
 
-All ways go down on one loss, from the same encoder, bank and draws, image after image: what the machine does beside it falls on all alike.
+``default`` says what this is about: what an inspection does by the model's own settings, beside Adam from random starts on the model's own loss. The
+other ways go down on one loss, from the same encoder, bank and draws, image after image: what the machine does beside it falls on all alike.
 The baseline is Adam from random starts, so many steps that it moves no more; a way is as good where the median loss is no higher.
 """
 
@@ -59,13 +60,12 @@ CURVES = (  # method, where from, how many, steps, rate
     ("adam", "mixed", 6, (48,), 0.1),
 )
 PRUNED = (Way("adam", "mixed", 6, 48, 0.1, keep=1), Way("adam", "mixed", 6, 48, 0.1, keep=2, scout=6))
-PRODUCT = Way("adam", "bank", 3, 16, 0.03)  # what detect.inspection.Settings has: the encoder's and the two nearest
 
 
 def ways() -> tuple[Way, ...]:
     """The encoder's answer alone, then every curve, by steps."""
     curves = [Way(method, first, starts, steps, rate) for method, first, starts, all_steps, rate in CURVES for steps in all_steps]
-    return (Way("adam", "encoder", 1, 0), PRODUCT, *curves, *PRUNED)
+    return (Way("adam", "encoder", 1, 0), *curves, *PRUNED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def starts_of(forms: Forms, images: Tensor, way: Way, seed: int) -> Tensor:
         return near(way.starts)
     if way.starts == 1:
         return mixed_starts(forms.encode(images))
-    others = way.starts - 1 if way.first == "bank" else -(-2 * (way.starts - 1) // 3)
+    others = -(-2 * (way.starts - 1) // 3)
     return mixed_starts(forms.encode(images), near(others), drawn(way.starts - 1 - others))
 
 
@@ -159,6 +159,38 @@ def bench(forms: Forms, images: Tensor, tried: tuple[Way, ...], *, together: int
     finally:
         torch.set_num_threads(threads)
     return [{name: np.concatenate(parts) for name, parts in row.items()} for row in rows]
+
+
+def by_default(run: Run, images: Tensor, base: Way, seed: int) -> dict[str, Any]:
+    """The model's own settings beside ``base``, on the model's own loss, image after image."""
+    from detect.descend import descend
+    from detect.projection import Projector, one_thread_each, settings_for
+    from detect.starts import random_starts
+
+    projector = Projector(run, images.device, settings_for(run))
+    facts: dict[str, Any] = {"settings": asdict(projector.settings)}
+    if not (projector.model.DECODES and projector.settings.steps):
+        return facts | {"loss": None, "as_low": None}  # it never descends
+
+    def adam(image: Tensor) -> Tensor:
+        drawn = random_starts(1, base.starts, len(projector.mean), seed, images.device)
+        decode, loss, _, target = projector.problem(image, projector.starts(image))
+        return descend(decode, loss, target, drawn, method=base.method, steps=base.steps, **NEVER).loss
+
+    losses, spent = np.zeros((2, len(images))), np.zeros((2, len(images)))
+    with one_thread_each(), progress(len(images), "by default", "images") as advance:
+        for k, image in enumerate(images.split(1)):
+            for row, way in enumerate((lambda image: projector.descended(image).loss, adam)):
+                began = time.process_time()
+                losses[row, k] = float(way(image)[0])
+                spent[row, k] = 1e3 * (time.process_time() - began)
+            advance(1)
+    own, other = losses
+    return facts | {
+        "loss": round(float(np.median(own)), 6), "baseline_loss": round(float(np.median(other)), 6), "as_low": bool(np.median(own) <= np.median(other)),
+        "as_low_share": round(float((own <= other).mean()), 3), "excess_percent": {"median": round(float(np.median(100 * (own / other - 1))), 3), "highest": round(float((100 * (own / other - 1)).max()), 3)},
+        "cpu_milliseconds": summary(spent[0].tolist()), "baseline_cpu_milliseconds": summary(spent[1].tolist()), "share_of_time": round(float(np.median(spent[0]) / np.median(spent[1])), 4),
+    }  # fmt: skip
 
 
 def line(way: Way, found: dict[str, np.ndarray], base: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, Any]:
@@ -221,7 +253,7 @@ def main(run: Path, dataset: Path, output: Path | None, images: int, restarts: i
     rows = [line(way, row, found[0], labels) for way, row in zip(tried, found, strict=True)]
     told = {
         **facts, "torch": torch.__version__, "device": device, "run": opened.folder.name, "model": opened.config.model, "size": opened.config.size, "latent": opened.config.latent,
-        "trained": opened.facts, "images": len(views), "together": together, "prior": prior, "seed": seed, "baseline": rows[0], "ways": rows[1:], "answer": answer(rows[1:], rows[0]),
+        "trained": opened.facts, "images": len(views), "together": together, "prior": prior, "seed": seed, "baseline": rows[0], "ways": rows[1:], "answer": answer(rows[1:], rows[0]), "default": by_default(opened, views.to(device), base, seed),
     }  # fmt: skip
     text = json.dumps(told, indent=1)
     if output is not None:

@@ -86,7 +86,7 @@ def test_every_method_goes_down(name: str, method: str, runs: dict[str, Run], pi
 def test_random_starts_take_the_place_of_known_ones(runs: dict[str, Run], pixels: np.ndarray) -> None:
     run = runs["unet-gan"]
     images = torch.zeros((2, 1, 32, 32))
-    known, mixed, drawn = (Projector(run, torch.device("cpu"), Settings(starts=4, drawn=n))._starts(images) for n in (0, 2, 4))
+    known, mixed, drawn = (Projector(run, torch.device("cpu"), Settings(starts=4, drawn=n)).starts(images) for n in (0, 2, 4))
     assert known.shape == mixed.shape == drawn.shape == (2, 4, 8)
     assert torch.equal(known[:, :2], mixed[:, :2]) and not torch.equal(known[:, 2:], mixed[:, 2:])
     assert torch.equal(mixed[:, 2:], drawn[:, :2]) and torch.equal(drawn[0], drawn[1])

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import cad
 from synth.sampling import Recipe, draw_sample
-from synth.scene import Scene, about, product
+from synth.scene import Scene, about
 from train.config import config_for
 from train.models import build
-from train.models.conditioned import rotation, turned
-from train.physical import CODES, LIGHT, PLACE, QUATERNION, code_of, codes_of, scene_of
+from train.models.conditioned import reach, rotation
+from train.physical import CODES, QUATERNION, code_of, codes_of, scene_of
 
 torch.set_num_threads(1)
 
@@ -54,33 +54,6 @@ def test_rotation_is_the_scenes(quaternion: list[float]) -> None:
     np.testing.assert_allclose(found, matrix(unit), atol=1e-9)
 
 
-def test_a_camera_that_rolls_turns_the_picture() -> None:
-    """By a quarter, which needs no interpolation."""
-    model = build(config_for(32, model="conditioned", width=8)).eval()
-    code = torch.randn((4, CODES), generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
-    code[:, 6] = 0.1
-    quarter = about(np.array([0.0, 0.0, 1.0]), np.pi / 2)  # counter-clockwise, of a picture whose y is up
-    rolled = code.clone()
-    for row, own in zip(rolled, code, strict=True):
-        row[QUATERNION] = torch.from_numpy(product(quarter, own[QUATERNION].double().numpy() / float(own[QUATERNION].norm())))
-        row[PLACE] = torch.stack([-own[PLACE][1], own[PLACE][0]])
-        row[LIGHT] = torch.stack([-own[LIGHT][1], own[LIGHT][0], own[LIGHT][2]])
-    with torch.no_grad():
-        torch.testing.assert_close(model.decode(rolled), model.decode(code).rot90(1, (2, 3)), rtol=1e-3, atol=1e-3)
-
-
-def test_turned_moves_and_scales() -> None:
-    picture, one, none = torch.zeros((1, 1, 33, 33)), torch.ones(1), torch.zeros(1)
-    picture[0, 0, 16, 16] = 1.0
-    at = turned(picture, one, none, torch.tensor([8 / 16.5]), torch.tensor([4 / 16.5]), one, 33)[0, 0]
-    assert at.argmax() == (16 - 4) * 33 + 16 + 8  # right and up
-    clockwise = torch.zeros((1, 1, 33, 33))
-    clockwise[0, 0, 6, 16] = 1.0  # above the middle
-    assert turned(clockwise, none, one, none, none, one, 33)[0, 0].argmax() == 16 * 33 + 26  # a quarter clockwise: to its right
-    grown = turned(clockwise, one, none, none, none, torch.tensor([1.5]), 33)[0, 0]
-    assert grown.argmax() == 1 * 33 + 16
-
-
 def test_gradients_reach_every_number_of_a_code() -> None:
     model = build(config_for(32, model="conditioned", width=8)).double().eval()
     code = torch.randn((2, CODES), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -109,3 +82,20 @@ def test_relatives_are_the_part_spun_about_its_axis() -> None:
         spin = matrix(about(np.array([0.0, 0.0, 1.0]), 2 * np.pi * (k + 1) / 24))
         wanted = rotation(code[:, QUATERNION])[1].numpy() @ spin
         np.testing.assert_allclose(rotation(others[1, k : k + 1, QUATERNION])[0].numpy(), wanted, atol=1e-5)
+
+
+def test_reach_is_how_far_a_part_goes_from_its_middle() -> None:
+    line = (torch.arange(64) + 0.5) * 2 / 64 - 1
+    place, scale, pictures = torch.tensor([[0.2, -0.1], [0.0, 0.0]]), torch.tensor([0.8, 1.0]), []
+    for (x, y), s in zip(place.tolist(), scale.tolist(), strict=True):
+        pictures.append(torch.where(torch.hypot(line - x, -line[:, None] - y) < 0.5 * s, 1.0, -0.3)[None])
+    assert reach(torch.stack(pictures), place, scale) == pytest.approx(0.5, abs=0.07)
+    assert reach(torch.zeros(2, 1, 64, 64), place, scale) == pytest.approx(0.2 + 2 / 64)  # nothing to be seen
+
+
+def test_a_volume_is_begun_with_the_views() -> None:
+    model = build(config_for(32, model="conditioned", width=8))
+    poses = torch.zeros(16, CODES)
+    poses[:, 6] = torch.linspace(-1, 1, 16)
+    model.begin(torch.zeros(16, 1, 32, 32), poses)
+    assert float(model.usual) == pytest.approx(0, abs=1e-6) and 0.2 < float(model.generator.span) < 0.3

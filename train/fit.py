@@ -80,7 +80,7 @@ def fit(data: Dataset | Views, folder: RunFolder, config: Config, *, device: str
     optimizers = dict(zip(optimizers, set_up if isinstance(set_up, list) else [set_up], strict=True))
     average = fabric.to_device(average)
     for own in (model.module, average):
-        own.begin(seen.poses)
+        own.begin(seen.images, seen.poses)
     state = Checkpoint(model.module, average, list(optimizers.values()))
     now = folder.resume(state, Progress, first=fabric.is_global_zero)  # on the device: Fabric moves no optimizer's state
     fabric.barrier()

@@ -135,8 +135,8 @@ class Model(nn.Module):
         judge = getattr(self, "discriminator", None)
         return judge(image)[1] if judge is not None else []
 
-    def begin(self, poses: Tensor | None) -> None:
-        """Called once, before training, with (n, P) poses of all views, where they are known."""
+    def begin(self, images: Tensor, poses: Tensor | None) -> None:
+        """Called once, before training, with all training images (n, 1, P, P) and their (n, C) poses, where they are known."""
 
     def settle(self, codes: Tensor) -> None:
         """Called once, after training, with (n, Z) codes of good training images."""

@@ -1,8 +1,7 @@
 """conditioned: an image from turn, place, size and light, and an encoder that regresses them. The latent is physical (train.physical).
 
-A camera that rolls about its axis turns the picture and nothing else. So the part is drawn upright, as a function of the side that is seen (the azimuth and
-elevation of the camera about the part's own z axis) and of the light as it falls there, and the picture is then turned, moved and scaled: two angles
-are learned instead of three. Drawn from parameters as in Dosovitskiy et al. 2015.
+What a part is does not hang on how it lies, so that it is learned once, as a volume that the camera of a code looks through (train.volume), and not anew
+for each side of it, as a network that draws from parameters alone (Dosovitskiy et al. 2015) has to.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from torch.nn import functional
 
 from train.config import Config
 from train.models.base import DOUBT_EVERY, Batch, Model, Projected, Turn
-from train.networks import SLOPE, Encoder, Generator
+from train.networks import Encoder
 from train.physical import AMBIENT, CODES, LIGHT, PLACE, QUATERNION, SIZE
+from train.volume import Volume
 
-FINER = 1.5  # px of the upright picture to one of the picture: turning it should blur nothing
-WAVES = 12  # harmonics of the two angles that the generator is told
-HIDDEN, WAIST = 256, 192
+DIFFERS = 0.1  # in prepared images
+LOOKED = 8  # one of so many training images says how far the part reaches
 SPINS = 24  # turns to a round that are asked for a second start
 SQUARE = 4.0  # weight of the squared difference: to an absolute one, a small notch that is not drawn at all costs next to nothing
 LEARNED = 0.5  # weight of the regressed code
@@ -33,47 +32,33 @@ class Conditioned(Model):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        upright = 16 * math.ceil(FINER * config.size / 16)
         self.encoder = Encoder(config.model_copy(update={"latent": CODES}))
-        told = 2 * WAVES * 2 + 3 + LIT + 3
-        self.mixer = nn.Sequential(nn.Linear(told, HIDDEN), nn.LeakyReLU(SLOPE), nn.Linear(HIDDEN, WAIST), nn.LeakyReLU(SLOPE))
-        self.generator = Generator(config.model_copy(update={"latent": WAIST, "size": upright}))
+        self.generator = Volume(config.size, 3 * LIT + 1)
         self.register_buffer("usual", torch.zeros(1))  # the log of image widths per mm in the middle of training
 
-    def begin(self, poses: Tensor | None) -> None:
+    def begin(self, images: Tensor, poses: Tensor | None) -> None:
         self.usual.fill_(poses[:, SIZE].mean())
+        self.generator.span.fill_(reach(images[::LOOKED], poses[::LOOKED, PLACE], torch.exp(poses[::LOOKED, SIZE] - self.usual)))
 
     def players(self) -> dict[str, Sequence[nn.Module]]:
-        return {"maker": (self.mixer, self.generator), "reader": (self.encoder,)}
+        return {"maker": (self.generator,), "reader": (self.encoder,)}
 
     def due(self, player: str, step: int, done: float) -> bool:
         """The reader moves each READ_EVERY steps: its answers are starts, which the bank has too."""
         return player == "maker" or step % READ_EVERY == 0
 
     def decode(self, code: Tensor) -> Tensor:
-        waist, turn = self.upright(code)
-        return turn(self.generator(waist))
+        return self.generator(*self.camera(code))
 
     def expected(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        waist, turn = self.upright(code)
-        form, log_size = self.generator.expected(waist)
-        return turn(form), turn(log_size)
+        return self.generator.expected(*self.camera(code))
 
-    def upright(self, code: Tensor) -> tuple[Tensor, object]:
-        """What the generator is told, (B, WAIST), and what makes a picture of the upright one, (B, 1, P, P) -> (B, 1, S, S)."""
-        matrix = rotation(code[:, QUATERNION])
-        side = matrix[:, 2]  # towards the camera, in the part's frame
-        up = matrix[:, :2, 2]  # the part's z axis, in the picture
-        roll = torch.atan2(up[:, 0], up[:, 1] + 1e-9)  # clockwise, of the picture
-        cos, sin = torch.cos(roll), torch.sin(roll)
-        azimuth, elevation = torch.atan2(side[:, 1], side[:, 0] + 1e-9), torch.asin(side[:, 2].clamp(-1 + 1e-6, 1 - 1e-6))
-        light = functional.normalize(code[:, LIGHT])
-        light = torch.stack([cos * light[:, 0] - sin * light[:, 1], sin * light[:, 0] + cos * light[:, 1], light[:, 2]], 1)
-        x, y = code[:, PLACE].unbind(1)
-        place = torch.stack([cos * x - sin * y, sin * x + cos * y], 1)
-        size = code[:, SIZE] - self.usual
-        told = torch.cat([waves(azimuth), waves(elevation), side, lit(light), place, code[:, AMBIENT, None]], 1)
-        return self.mixer(told), lambda picture: turned(picture, cos, sin, x, y, torch.exp(size), self.config.size)
+    def camera(self, code: Tensor) -> tuple[Tensor, ...]:
+        """(B, 11) -> what the volume is told: turn, place, scale, light in the part's frame, and what the painting hangs on."""
+        turn, light = rotation(code[:, QUATERNION]), functional.normalize(code[:, LIGHT])
+        own = torch.einsum("bij,bi->bj", turn, light)
+        told = torch.cat([lit(turn[:, 2]), lit(own), lit(light), code[:, AMBIENT, None]], 1)
+        return turn, code[:, PLACE], torch.exp(code[:, SIZE] - self.usual), own, told
 
     def relatives(self, code: Tensor) -> Tensor:
         """The part spun about its own z axis, SPINS - 1 ways: what tells them apart may be a small thing at the rim."""
@@ -111,12 +96,6 @@ def lit(light: Tensor) -> Tensor:
     return torch.stack([x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1, x * y * z], 1)
 
 
-def waves(angle: Tensor) -> Tensor:
-    """(B,) radians -> (B, 2 WAVES)."""
-    order = torch.arange(1, WAVES + 1, device=angle.device, dtype=angle.dtype)
-    return torch.cat([torch.sin(angle[:, None] * order), torch.cos(angle[:, None] * order)], 1)
-
-
 def rotation(quaternion: Tensor) -> Tensor:
     """(B, 4) of any length but 0 -> (B, 3, 3)."""
     w, x, y, z = functional.normalize(quaternion, dim=1).unbind(1)
@@ -130,12 +109,12 @@ def rotation(quaternion: Tensor) -> Tensor:
     ).unflatten(1, (3, 3))  # fmt: skip
 
 
-def turned(picture: Tensor, cos: Tensor, sin: Tensor, x: Tensor, y: Tensor, grown: Tensor, side: int) -> Tensor:
-    """(B, 1, P, P) -> (B, 1, side, side): turned clockwise by the angle of ``cos`` and ``sin``, moved by (x, y) half widths (y up), ``grown``; what lies
-    beyond is the border's."""
-    line = (torch.arange(side, device=picture.device, dtype=picture.dtype) + 0.5) * 2 / side - 1
-    v, u = torch.meshgrid(line, line, indexing="ij")  # down, right
-    u, v = (u - x.view(-1, 1, 1)) / grown.view(-1, 1, 1), (v + y.view(-1, 1, 1)) / grown.view(-1, 1, 1)
-    c, s = cos.view(-1, 1, 1), sin.view(-1, 1, 1)
-    at = torch.stack([c * u + s * v, -s * u + c * v], -1)
-    return functional.grid_sample(picture, at, mode="bilinear", padding_mode="border", align_corners=False)
+def reach(images: Tensor, place: Tensor, scale: Tensor) -> float:
+    """How far from its middle, in half widths at the usual scale, a part's pictures (n, 1, S, S) differ from their borders."""
+    side = images.shape[-1]
+    line = (torch.arange(side, device=images.device) + 0.5) * 2 / side - 1
+    border = torch.cat([images[:, 0, 0], images[:, 0, -1], images[:, 0, :, 0], images[:, 0, :, -1]], 1).median(1).values
+    other = (images[:, 0] - border.view(-1, 1, 1)).abs() > DIFFERS
+    away = torch.hypot(line - place[:, 0].view(-1, 1, 1), -line[:, None] - place[:, 1].view(-1, 1, 1)) / scale.view(-1, 1, 1)
+    farthest = (away * other).flatten(1).amax(1)
+    return float(torch.quantile(farthest, 0.99).clamp(0.2, 1.5)) + 2 / side

@@ -1,0 +1,97 @@
+"""A part as a learned volume: what it is at each place, looked through along a camera's rays and painted by the light.
+
+The generator of the conditioned form. What does not hang on the pose is learned once for all poses: a grid of density and features in the part's own
+frame. Rays collect what they meet first (Mildenhall et al. 2020; a density becomes an opacity after it was interpolated, so that surfaces lie between
+grid points: Sun et al. 2022); a small network paints it (as Nguyen-Phuoc et al. 2018 do, RenderNet).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from train.networks import LOG_START, SLOPE
+
+GRID = 48  # points along each side of the volume
+SAMPLES = 32  # along a ray
+SURFACE = 4  # of them, those whose features are asked for: where the ray ends
+FEATURES = 9  # beside density; in threes, vectors in the part's frame
+GAIN, STRONG = 40.0, 5.0  # density and features in units of their parameters, of which an image moves few
+THIN = -3.0  # how thin all is at first
+PAINTED = 32  # channels of the network that paints
+
+
+class Volume(nn.Module):
+    """Of ``side`` px pictures, two pixels a ray; ``told``: numbers that the painting hangs on.
+
+    Cameras are (B, 3, 3) rotations of part to camera, (B, 2) where the part's middle lies in the picture, half widths, y up, and (B,) its
+    scale, 1 in the middle of training.
+    """
+
+    def __init__(self, side: int, told: int) -> None:
+        super().__init__()
+        self.side = side
+        self.density = nn.Parameter(torch.zeros(1, GRID**3))  # z, y, x; flat, for a network's memory format is that of pictures
+        self.features = nn.Parameter(0.02 * torch.randn(FEATURES, GRID**3))
+        self.angle = nn.Parameter(torch.zeros(1))  # the tangent of half the camera's
+        self.register_buffer("span", torch.ones(1))  # from the middle to the volume's sides, half widths
+        self.mixer = nn.Sequential(nn.Linear(told, 64), nn.LeakyReLU(SLOPE), nn.Linear(64, 4 * PAINTED))
+        seen = 2 + FEATURES + 2 * (FEATURES // 3)
+        self.first, self.second = nn.Conv2d(seen, PAINTED, 3, padding=1), nn.Conv2d(PAINTED, PAINTED, 3, padding=1)
+        self.paint = nn.Sequential(nn.Conv2d(PAINTED, 4, 3, padding=1), nn.PixelShuffle(2))
+        self.doubt = nn.Sequential(
+            nn.Conv2d(PAINTED, 16, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(16, 4, 3, padding=1), nn.PixelShuffle(2)
+        )
+
+    def forward(self, turn: Tensor, place: Tensor, scale: Tensor, light: Tensor, told: Tensor) -> Tensor:
+        return self.paint(self.hidden(turn, place, scale, light, told))
+
+    def expected(self, turn: Tensor, place: Tensor, scale: Tensor, light: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """As the Generator's."""
+        features = self.hidden(turn, place, scale, light, told)
+        return self.paint(features), self.doubt(features.detach()) + LOG_START
+
+    def hidden(self, turn: Tensor, place: Tensor, scale: Tensor, light: Tensor, told: Tensor) -> Tensor:
+        """``light`` (B, 3), towards the lamp, in the part's frame, ``told`` (B, told) -> (B, PAINTED, side / 2, side / 2)."""
+        met = self.collected(turn, place, scale)
+        vectors = met[:, 2:].unflatten(1, (-1, 3))
+        towards = [torch.einsum("bkdyx,bd->bkyx", vectors, d) for d in (light, turn[:, 2])]
+        grown, moved, grown_too, moved_too = self.mixer(told)[:, :, None, None].chunk(4, 1)
+        x = functional.leaky_relu(self.first(torch.cat([met, *towards], 1)) * (1 + grown) + moved, SLOPE)
+        return functional.leaky_relu(self.second(x) * (1 + grown_too) + moved_too, SLOPE)
+
+    def collected(self, turn: Tensor, place: Tensor, scale: Tensor) -> Tensor:
+        """(B, 2 + FEATURES, side / 2, side / 2): how much of a ray is stopped, how near, and the features there."""
+        points, depth, apart = self.rays(turn, place, scale)
+        thick = self._sampled(self.density, points)[:, 0]
+        thick = functional.softplus(GAIN * thick + THIN) * apart
+        passed = thick.cumsum(-1)  # of what lies nearer, and here
+        weight = torch.exp(thick - passed) - torch.exp(-passed)
+        most = weight.detach().topk(SURFACE, -1).indices
+        at = points.gather(3, most[..., None].expand(-1, -1, -1, -1, 3))
+        felt = STRONG * self._sampled(self.features, at)
+        seen = torch.einsum("bcyxk,byxk->bcyx", felt, weight.gather(3, most))
+        return torch.cat([torch.stack([weight.sum(-1), (weight * depth).sum(-1)], 1), seen], 1)
+
+    def rays(self, turn: Tensor, place: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, y, x, t, 3) where they are asked, in spans of the part's frame, nearest to the camera first; how near each is, and how far apart they are, in
+        the spacing through the middle: (B, y, x, t), (B, y, x, 1)."""
+        n = self.side // 2
+        line = (torch.arange(n, device=turn.device, dtype=turn.dtype) + 0.5) * 2 / n - 1
+        v, u = torch.meshgrid(-line, line, indexing="ij")
+        x, y = place.view(-1, 2, 1, 1).unbind(1)
+        unit = (self.span * scale).view(-1, 1, 1)
+        half = (1 - ((u - x) / unit) ** 2 - ((v - y) / unit) ** 2).clamp(min=1e-4).sqrt()  # of the chord through a ball
+        steps = 1 - (torch.arange(SAMPLES, device=turn.device, dtype=turn.dtype) + 0.5) * 2 / SAMPLES
+        depth = half[..., None] * steps
+        nearer = 1 - self.angle * unit[..., None] * depth
+        right, up = (u[..., None] * nearer - x[..., None]) / unit[..., None], (v[..., None] * nearer - y[..., None]) / unit[..., None]
+        return torch.stack([right, up, depth], -1) @ turn[:, None, None], depth, half[..., None]
+
+    @staticmethod
+    def _sampled(values: Tensor, points: Tensor) -> Tensor:
+        """(C, GRID^3) at (B, y, x, t, 3) -> (B, C, y, x, t)."""
+        rows = points.flatten(0, 1)[None]  # the volume is all images' own: gradients of one, not of a copy for each
+        found = functional.grid_sample(values.view(1, -1, GRID, GRID, GRID), rows, padding_mode="border", align_corners=False)
+        return found[0].unflatten(1, points.shape[:2]).transpose(0, 1)
