@@ -27,10 +27,12 @@ from detect.starts import random_starts
 from train.images import prepare
 from train.losses import feature_distance, pyramid_l1
 from train.models.base import Projected
+from train.networks import frozen
 from train.runs import Run
 from train.tiles import Blend, Grid
 
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
+TOLERANCE = 2e-4  # a loss that in eight steps has not fallen by this share of it will not do so
 AGAIN = 3  # of the forms that look much like the best, so many are descended from too
 OVERLAP = 4  # a tile's side over what it shares with the next
 
@@ -48,15 +50,15 @@ class Settings:
     ``drawn`` of the starts are random.
     """
 
-    steps: int = 16
+    steps: int = 80
     starts: int = 3
-    rate: float = 0.03
+    rate: float = 0.1
     features: float = 0.05
-    prior: float = 0.02
+    prior: float = 0.2
     trust: float = 4.0
     method: str = "adam"
     score: str = "map"
-    keep: int = 0
+    keep: int = 1
     scout: int = 0
     drawn: int = 0
 
@@ -67,7 +69,7 @@ SETTINGS: dict[str, Settings] = {
     "unet-gan": Settings(),
     "noisy-gan": Settings(),
     "unet-som": Settings(steps=0),
-    "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd"),
+    "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd", keep=0),
     "anogan": Settings(steps=60, starts=4, rate=0.1, features=0.1, prior=0.002, trust=0.0, keep=2),
     "f-anogan": Settings(steps=0),
     "bigan": Settings(steps=0),
@@ -106,7 +108,7 @@ class Projector:
 
     def __init__(self, run: Run, device: torch.device, settings: Settings, enough: float | None = None) -> None:
         self.run, self.device, self.settings, self.enough = run, device, settings, enough
-        self.model = run.model.to(device)
+        self.model = frozen(run.model.to(device))
         if not (self.model.ENCODES and self.model.DECODES) and not (settings.steps or not self.model.DECODES):
             raise InputError("--steps", f"found 0, and {run.config.model} has no encoder", wanted="1 or more")
         codes = run.bank.codes.to(device)
@@ -239,7 +241,14 @@ class Projector:
         s = self.settings
         decode, loss, residual, targets = self.problem(images, starts)
         whitened = (starts - self.mean) / self.spread
-        ways: dict[str, Any] = {"steps": s.steps, "rate": s.rate, "enough": self.enough, "method": s.method, "residual": residual}
+        ways: dict[str, Any] = {
+            "steps": s.steps,
+            "rate": s.rate,
+            "enough": self.enough,
+            "tolerance": TOLERANCE,
+            "method": s.method,
+            "residual": residual,
+        }
         found = descend(decode, loss, targets, whitened, keep=s.keep or None, scout=s.scout, **ways)
         others = self.model.relatives(self._plain(found.latent))
         going = torch.ones_like(found.loss, dtype=torch.bool) if self.enough is None else found.loss > self.enough

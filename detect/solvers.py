@@ -14,6 +14,7 @@ from torch import Tensor
 Decode = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (decoded, image rows, latent) -> (rows,)
 
+FALLEN = 0.02  # of its rate, that a gradient step ends with: over the kinks of an L1 loss a longer one goes to and fro
 HISTORY = 8  # steps whose change of gradient L-BFGS keeps
 ARMIJO = 1e-4  # share of the promised fall that a step must bring
 TRIALS = 6  # lengths tried along a direction
@@ -61,7 +62,7 @@ class Sgd:
     def move(self, rows: Tensor, done: float) -> None:
         """The rows last looked at, one step on; ``done``: share of the steps behind them."""
         (gradient,) = torch.autograd.grad(self.losses.sum(), self.z)
-        self._update(rows, gradient, self.rate * (0.1 + 0.9 * (1 - done)))
+        self._update(rows, gradient, self.rate * (FALLEN + (1 - FALLEN) * (1 - done)))
 
     def _update(self, rows: Tensor, gradient: Tensor, rate: float) -> None:
         self.mean[rows] = self.MOMENTUM * self.mean[rows] + gradient

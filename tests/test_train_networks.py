@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from train.config import Config
 from train.losses import pyramid_l1
 from train.models import build
-from train.networks import LOG_START
+from train.networks import LOG_START, Discriminator, frozen
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits, and waits long on a busy machine
 
@@ -122,3 +122,15 @@ def test_overfits_eight_images() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-10:]) / 10 < 0.2 * losses[0]
+
+
+def test_frozen_weights_say_the_same() -> None:
+    judge, images = Discriminator(small(spectral=True)).train(), pictures(4)
+    judge(images)
+    judge.eval()
+    with torch.no_grad():
+        before = judge(images)
+        assert any("parametrizations" in name for name in judge.state_dict())
+        after = frozen(judge)(images)
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    assert not any("parametrizations" in name for name in judge.state_dict()) and frozen(judge) is judge

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from train.config import Config
 from train.minibatch import MinibatchDiscrimination
@@ -152,6 +153,15 @@ class Discriminator(nn.Module):
     def classified(self, image: Tensor) -> Tensor:
         """(B, classes) logits."""
         return self.sort(self.features(image)[-1]).mean((2, 3))
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """The same, its normalised weights worked out once and for all: in evaluation they no longer change, and a descent asks for them at each step."""
+    for part in module.modules():
+        if parametrize.is_parametrized(part):
+            for name in list(part.parametrizations):
+                parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    return module
 
 
 def _as_is(module: nn.Module) -> nn.Module:
