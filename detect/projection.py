@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from cad.errors import InputError
-from detect.compare import Residuals
+from detect.compare import PEAK, Residuals
 from detect.descend import Descent, descend
 from detect.explain import start_codes
 from detect.forward_mode import Residual, pyramid_residual
 from detect.solvers import Decode, Loss
 from detect.starts import random_starts
 from train.images import prepare
-from train.losses import feature_distance, pyramid_l1
+from train.losses import blurred, feature_distance, pyramid_l1
 from train.models.base import Projected
 from train.networks import frozen
 from train.runs import Run
@@ -47,7 +47,8 @@ class Settings:
     ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the training views'
     mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike); ``score``: ``map``, the
     anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the best so many starts go on after ``scout`` steps;
-    ``drawn`` of the starts are random.
+    ``drawn`` of the starts are random. ``square``: weight of the squared difference, by which small things that are clearly off count more
+    (gauss-newton goes by the rest alone).
     """
 
     steps: int = 80
@@ -61,6 +62,7 @@ class Settings:
     keep: int = 1
     scout: int = 0
     drawn: int = 0
+    square: float = 0.0
 
 
 # how the papers descend, where that is not the above. Every model is scored by its anomaly map: what its paper sums up is among the terms, and --score
@@ -76,7 +78,7 @@ SETTINGS: dict[str, Settings] = {
     "egbad": Settings(steps=60, starts=5, drawn=4, rate=0.1, features=0.0, prior=0.002, trust=0.0, keep=2),
     "ganomaly": Settings(steps=0),
     "descargan": Settings(steps=0),
-    "conditioned": Settings(steps=30, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=2),
+    "conditioned": Settings(steps=30, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=2, square=4.0),
     "ae-ssim": Settings(steps=0),
 }
 
@@ -222,6 +224,8 @@ class Projector:
         def loss(form: Tensor, target: Tensor, whitened: Tensor) -> Tensor:
             image, weight = target[:, :1], target[:, 1:]
             total = pyramid_l1(form * weight, image * weight) + s.prior * (whitened**2).mean(1)
+            if s.square:
+                total = total + s.square * (form - image).pow(2).mean((1, 2, 3))
             if s.features:
                 with torch.no_grad():
                     wanted = alone or model.features(image)
@@ -256,9 +260,22 @@ class Projector:
             return found
         again = torch.cat([found.latent[going, None], (others[going] - self.mean) / self.spread], 1)
         second = descend(decode, loss, targets[going], again, keep=AGAIN, **ways)
+        best = self._least_strange(images[going], second.latents)
         latent, value, steps = found.latent.clone(), found.loss.clone(), found.steps.clone()
-        latent[going], value[going], steps[going] = second.latent, second.loss, steps[going] + second.steps
+        with torch.no_grad():
+            value[going] = loss(decode(best), targets[going], best)
+        latent[going], steps[going] = best, steps[going] + second.steps
         return replace(found, latent=latent, loss=value, steps=steps)
+
+    @torch.no_grad()
+    def _least_strange(self, images: Tensor, whitened: Tensor) -> Tensor:
+        """(B, S..), (B, K, Z) -> (B, Z): of where the starts came to, the form that leaves the least at its worst place, in what was expected there. Forms that
+        look much alike have losses much alike: what tells them apart is small, and the mean over a picture hardly knows of it."""
+        count, tries, _ = whitened.shape
+        forms, log_size = self.model.expected(self._plain(whitened.flatten(0, 1)))
+        left = blurred(images.repeat_interleave(tries, 0) - forms).abs() / log_size.exp()
+        peaks = left.flatten(1).topk(round(PEAK * left[0].numel() / 64**2) or 1).values.mean(1).view(count, tries)
+        return whitened[torch.arange(count, device=whitened.device), peaks.argmin(1)]
 
 
 def joined(parts: Sequence[Projection]) -> Projection:
