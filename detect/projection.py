@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from cad.errors import InputError
-from detect.compare import PEAK, Residuals
+from detect.compare import Residuals
 from detect.descend import Descent, descend
 from detect.explain import start_codes
 from detect.forward_mode import Residual, pyramid_residual
 from detect.solvers import Decode, Loss
 from detect.starts import random_starts
 from train.images import prepare
-from train.losses import blurred, feature_distance, pyramid_l1
+from train.losses import feature_distance, pyramid_l1
 from train.models.base import Projected
 from train.networks import frozen
 from train.runs import Run
@@ -260,22 +260,9 @@ class Projector:
             return found
         again = torch.cat([found.latent[going, None], (others[going] - self.mean) / self.spread], 1)
         second = descend(decode, loss, targets[going], again, keep=AGAIN, **ways)
-        best = self._least_strange(images[going], second.latents)
         latent, value, steps = found.latent.clone(), found.loss.clone(), found.steps.clone()
-        with torch.no_grad():
-            value[going] = loss(decode(best), targets[going], best)
-        latent[going], steps[going] = best, steps[going] + second.steps
+        latent[going], value[going], steps[going] = second.latent, second.loss, steps[going] + second.steps
         return replace(found, latent=latent, loss=value, steps=steps)
-
-    @torch.no_grad()
-    def _least_strange(self, images: Tensor, whitened: Tensor) -> Tensor:
-        """(B, S..), (B, K, Z) -> (B, Z): of where the starts came to, the form that leaves the least at its worst place, in what was expected there. Forms that
-        look much alike have losses much alike: what tells them apart is small, and the mean over a picture hardly knows of it."""
-        count, tries, _ = whitened.shape
-        forms, log_size = self.model.expected(self._plain(whitened.flatten(0, 1)))
-        left = blurred(images.repeat_interleave(tries, 0) - forms).abs() / log_size.exp()
-        peaks = left.flatten(1).topk(round(PEAK * left[0].numel() / 64**2) or 1).values.mean(1).view(count, tries)
-        return whitened[torch.arange(count, device=whitened.device), peaks.argmin(1)]
 
 
 def joined(parts: Sequence[Projection]) -> Projection:
