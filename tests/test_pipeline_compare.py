@@ -75,7 +75,7 @@ def test_the_page_has_every_model_and_its_pictures(compared: tuple[Path, dict]) 
     assert "Diagnostics of unet-gan" in page and "Diagnostics of descargan" not in page  # its forms have no code
     assert 'src="http' not in page and page.count("<svg") >= 2 and "&lt;svg" not in page  # it opens offline, and its plots are plots
     assert (out / "diagnostics" / "unet-gan" / "diagnostics.json").exists()
-    assert [p["steps"] for p in figures["curves"]["unet-gan"]] == [0, 4, 16, 48] and len(figures["curves"]["descargan"]) == 1
+    assert [p["steps"] for p in figures["curves"]["unet-gan"]] == [0, 20, 80, 240] and len(figures["curves"]["descargan"]) == 1
 
 
 def test_what_is_done_is_not_done_again(compared: tuple[Path, dict], photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
