@@ -184,7 +184,7 @@ class Projector:
                 forms, log_size = model.expected(code)
             encoder = Residuals.of(images, forms, log_size)
         if s.steps and model.DECODES:
-            found = self._descended(images, starts)
+            found = self.descended(images, starts)
             code, steps, losses = self._plain(found.latent), found.steps.cpu().numpy(), found.loss.cpu().numpy()
             codes = self._plain(found.latents)
         with torch.no_grad():
@@ -237,11 +237,8 @@ class Projector:
 
         return decode, loss, residual, torch.cat([images, trust], 1)
 
-    def descended(self, images: Tensor) -> Descent:
-        """(B, 1, S, S) as the settings say, of a model that has codes to descend in; codes are whitened."""
-        return self._descended(images, self.starts(images))
-
-    def _descended(self, images: Tensor, starts: Tensor) -> Descent:
+    def descended(self, images: Tensor, starts: Tensor) -> Descent:
+        """(B, 1, S, S) from (B, K, Z) as the settings say, of a model that has codes to descend in; what it gives is whitened."""
         s = self.settings
         decode, loss, residual, targets = self.problem(images, starts)
         whitened = (starts - self.mean) / self.spread

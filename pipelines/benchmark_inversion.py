@@ -180,7 +180,7 @@ def by_default(run: Run, images: Tensor, base: Way, seed: int) -> dict[str, Any]
     losses, spent = np.zeros((2, len(images))), np.zeros((2, len(images)))
     with one_thread_each(), progress(len(images), "by default", "images") as advance:
         for k, image in enumerate(images.split(1)):
-            for row, way in enumerate((lambda image: projector.descended(image).loss, adam)):
+            for row, way in enumerate((lambda image: projector.descended(image, projector.starts(image)).loss, adam)):
                 began = time.process_time()
                 losses[row, k] = float(way(image)[0])
                 spent[row, k] = 1e3 * (time.process_time() - began)

@@ -53,8 +53,7 @@ class Generator(nn.Module):
             *_block(w, w, config),
             *_grow(w, w, config),
         )
-        self.paint = nn.Sequential(nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
-        self.doubt = nn.Sequential(nn.Conv2d(w, 16, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(16, 4, 3, padding=1), nn.PixelShuffle(2))
+        self.paint, self.doubt = painters(w)
 
     def forward(self, latent: Tensor) -> Tensor:
         return self.paint(self.hidden(latent))
@@ -82,8 +81,7 @@ class UNet(nn.Module):
         self.unshuffle = nn.PixelUnshuffle(2)
         self.down = nn.ModuleList(nn.Sequential(*_block(a, b, config, stride=2)) for a, b in ((4 + classes, w), (w, 2 * w), (2 * w, 4 * w)))
         self.up = nn.ModuleList(nn.Sequential(*_grow(a, b, config)) for a, b in ((4 * w, 2 * w), (4 * w, w), (2 * w, w)))
-        self.paint = nn.Sequential(nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
-        self.doubt = nn.Sequential(nn.Conv2d(w, 16, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(16, 4, 3, padding=1), nn.PixelShuffle(2))
+        self.paint, self.doubt = painters(w)
 
     def forward(self, image: Tensor, kind: int) -> Tensor:
         return image + self.paint(self.hidden(image, kind))
@@ -153,6 +151,13 @@ class Discriminator(nn.Module):
     def classified(self, image: Tensor) -> Tensor:
         """(B, classes) logits."""
         return self.sort(self.features(image)[-1]).mean((2, 3))
+
+
+def painters(channels: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """From features (B, channels, S/2, S/2) to the picture and to the log of its expected residual over LOG_START, (B, 1, S, S) each."""
+    paint = nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.PixelShuffle(2))
+    doubt = nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(16, 4, 3, padding=1), nn.PixelShuffle(2))
+    return paint, doubt
 
 
 def frozen(module: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.networks import LOG_START, SLOPE
+from train.networks import LOG_START, SLOPE, painters
 
 GRID = 48  # points along each side of the volume
 SAMPLES = 32  # along a ray
@@ -23,7 +23,7 @@ PAINTED = 32  # channels of the network that paints
 
 
 class Volume(nn.Module):
-    """Of ``side`` px pictures, two pixels a ray; ``told``: numbers that the painting hangs on.
+    """Of ``side`` px pictures, a ray for each two by two pixels; ``told``: numbers that the painting hangs on.
 
     Cameras are (B, 3, 3) rotations of part to camera, (B, 2) where the part's middle lies in the picture, half widths, y up, and (B,) its
     scale, 1 in the middle of training.
@@ -39,10 +39,7 @@ class Volume(nn.Module):
         self.mixer = nn.Sequential(nn.Linear(told, 64), nn.LeakyReLU(SLOPE), nn.Linear(64, 4 * PAINTED))
         seen = 2 + FEATURES + 2 * (FEATURES // 3)
         self.first, self.second = nn.Conv2d(seen, PAINTED, 3, padding=1), nn.Conv2d(PAINTED, PAINTED, 3, padding=1)
-        self.paint = nn.Sequential(nn.Conv2d(PAINTED, 4, 3, padding=1), nn.PixelShuffle(2))
-        self.doubt = nn.Sequential(
-            nn.Conv2d(PAINTED, 16, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(16, 4, 3, padding=1), nn.PixelShuffle(2)
-        )
+        self.paint, self.doubt = painters(PAINTED)
 
     def forward(self, turn: Tensor, place: Tensor, scale: Tensor, light: Tensor, told: Tensor) -> Tensor:
         return self.paint(self.hidden(turn, place, scale, light, told))

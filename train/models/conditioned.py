@@ -24,6 +24,7 @@ LOOKED = 8  # one of so many training images says how far the part reaches
 SPINS = 24  # turns to a round that are asked for a second start
 SQUARE = 4.0  # weight of the squared difference: to an absolute one, a small notch that is not drawn at all costs next to nothing
 LEARNED = 0.5  # weight of the regressed code
+LIT = 9  # numbers that tell a direction
 READ_EVERY = 2  # steps between two of the encoder's
 
 
@@ -85,9 +86,6 @@ class Conditioned(Model):
         a, b = rotation(self.encode(found.image)[:, QUATERNION]), rotation(found.code[:, QUATERNION])
         chord = (a - b).pow(2).sum((1, 2)).sqrt() / 8**0.5  # the sine of half the angle: an arc cosine would be all rounding near 0
         return super().terms(found) | {"turn": 2 * torch.asin(chord.clamp(0, 1))}
-
-
-LIT = 9
 
 
 def lit(light: Tensor) -> Tensor:
