@@ -40,7 +40,7 @@ def asked(detector: Detector, photographs: Mapping[str, Sequence[Photograph]]) -
 
     pictures, codes = {}, {}
     for label, own in photographs.items():
-        pixels = [np.stack([p.pixels for p in part]) for part in chunks(own)]
+        pixels = [np.stack([p.pixels for p in part]) for part in chunks(own, detector.projector.together)]
         pictures[label] = torch.cat([prepare(part, detector.run.config.normalize) for part in pixels])
         codes[label] = torch.from_numpy(np.concatenate([detector.project(part).codes for part in pixels])).to(detector.device)
     return pictures, codes

@@ -32,6 +32,7 @@ from train.runs import Run
 from train.tiles import Blend, Grid
 
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
+ROWS = 256  # images times their starts that a GPU descends with together
 TOLERANCE = 2e-4  # a loss that in eight steps has not fallen by this share of it will not do so
 AGAIN = 3  # of the forms that look much like the best, so many are descended from too
 OVERLAP = 4  # a tile's side over what it shares with the next
@@ -120,7 +121,9 @@ class Projector:
     @property
     def together(self) -> int:
         """Photographs that are held at a time."""
-        return LARGE if self.run.config.picture else CHUNK
+        if self.run.config.picture:
+            return LARGE
+        return CHUNK if self.device.type == "cpu" else max(1, ROWS // (self.settings.starts if self.settings.steps else 1))
 
     def project(self, pixels: np.ndarray) -> Projection:
         """(B, P, P, 3) uint8 -> nearest good forms; P is the networks' S or, of a run on tiles, the picture's.

@@ -232,7 +232,7 @@ def detector_of(made: Path, bench: Bench, budget: Budget, device: str, **setting
 
     def asked(paths: list[Path]) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
         own, terms, maps = [], [], []
-        for part in chunks(paths):
+        for part in chunks(paths, detector.projector.together):
             found = detector.project(np.stack([p.pixels for p in read_all(part, detector.size)]))
             maps.append(detector.calibration.noise.maps(found.residuals))
             own.append(detector.scored(maps[-1], found.terms))

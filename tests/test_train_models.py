@@ -60,8 +60,10 @@ def seen(count: int = 8, batch: int = 8) -> Learning:
     return Learning(images, images[:0], images[:0], poses(count), count // batch, 32)
 
 
-def trained(name: str, steps: int, learning: Learning | None = None, **options: object) -> tuple[Model, list[dict[str, float]]]:
-    config, fabric = tiny(name, **options), fabric_for("cpu", "32-true")
+def trained(
+    name: str, steps: int, learning: Learning | None = None, precision: str = "32-true", **options: object
+) -> tuple[Model, list[dict[str, float]]]:
+    config, fabric = tiny(name, **options), fabric_for("cpu", precision)
     model = build(config)
     optimizers = optimizers_of(model, config)
     set_up, *moved = fabric.setup(model, *optimizers.values())
@@ -114,7 +116,7 @@ def test_a_player_moves_its_own_networks_alone(name: str) -> None:
         done = 0.9 if player == "mapper" else 0.0
         own = {id(p) for p in trainable(model, player)}
         batch = batch_of(seen(), config, 0, done, 0, 1, 0)
-        losses, new = model(batch, player, made)
+        losses, new = model.play(batch, player, made)
         made = new if new is not None else made
         for p in model.parameters():
             p.grad = None
@@ -124,6 +126,16 @@ def test_a_player_moves_its_own_networks_alone(name: str) -> None:
         assert all(torch.isfinite(v).all() for v in losses.values())
     every = {id(p) for p in model.parameters()}
     assert every - set().union(*moved.values()) <= {id(p) for n, p in model.named_parameters() if ".doubt." in n}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision_trains_as_single_does(name: str) -> None:
+    """bfloat16 holds 8 bits: what a step adds up stays within a few parts in a hundred; images themselves are not rounded."""
+    options = {"penalty": "r1", "minibatch": True} if name != "descargan" else {}
+    (_, single), (_, mixed) = (trained(name, 4, precision=p, **options) for p in ("32-true", "bf16-mixed"))
+    for a, b in zip(single, mixed, strict=True):
+        assert a.keys() == b.keys()
+        assert sum(b.values()) == pytest.approx(sum(a.values()), rel=0.1, abs=0.05)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -280,10 +292,10 @@ def test_the_judge_of_pairs_sees_the_noise_that_an_image_was_made_from(name: str
     monkeypatch.setattr(
         model.discriminator, "forward", lambda image, code=None: seen_pairs.append((image.detach(), code.detach())) or judge(image, code)
     )
-    _, made = model(batch_of(seen(), config, 5, 0.0, 0, 1, 0), "maker")
+    _, made = model.play(batch_of(seen(), config, 5, 0.0, 0, 1, 0), "maker")
     noise = seen_pairs[0][1]
     assert torch.equal(seen_pairs[0][0], made)
     seen_pairs.clear()
-    model(batch_of(seen(), config, 5, 0.0, 0, 1, 0), "judge", made)
+    model.play(batch_of(seen(), config, 5, 0.0, 0, 1, 0), "judge", made)
     pairs = [code for image, code in seen_pairs if image.shape == made.shape and torch.equal(image, made)]
     assert pairs and all(torch.equal(code, noise) for code in pairs)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def train_step(fabric: Any, model: nn.Module, optimizers: dict[str, Any], seen: 
         optimizer.zero_grad(set_to_none=True)
         for part, batch in enumerate(batches):
             with fabric.no_backward_sync(model, enabled=part + 1 < config.accumulate):
-                losses, new = model(batch.again(), player, made[part])
+                losses, new = model(partial(module.play, batch.again(), player, made[part]))
                 fabric.backward(sum(losses.values()) / config.accumulate)
             made[part] = new if new is not None else made[part]
             for name, value in losses.items():

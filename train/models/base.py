@@ -76,7 +76,7 @@ Turn = tuple[Losses, Tensor | None]  # what a player descends on, weighted; the 
 class Model(nn.Module):
     """Networks are named by attribute; ``players`` says who moves which.
 
-    ``model(batch, player, made)`` are that player's losses in this step. In evaluation nothing depends on an image's neighbours.
+    ``play(batch, player, made)`` are that player's losses in this step. In evaluation nothing depends on an image's neighbours.
     """
 
     PRIOR: ClassVar[bool] = False  # whether codes are drawn from a standard normal: it can draw an image that answers no photograph
@@ -95,8 +95,12 @@ class Model(nn.Module):
         """Whether the player moves in this step: ``judge`` each ``adversarial_every`` steps, all others always."""
         return player != "judge" or (self.config.adversarial > 0 and step % self.config.adversarial_every == 0)
 
-    def forward(self, batch: Batch, player: str, made: Tensor | None = None) -> Turn:
+    def play(self, batch: Batch, player: str, made: Tensor | None = None) -> Turn:
         return getattr(self, f"{player}_turn")(batch, made)
+
+    def forward(self, turn: Callable[[], Turn]) -> Turn:
+        """A turn that is ready to be played: of images as arguments, Fabric's mixed precision would make bfloat16 ones before anything is computed."""
+        return turn()
 
     # -- images and codes
 
