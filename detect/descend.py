@@ -47,12 +47,13 @@ def descend(
     residual: Residual = pyramid_residual,
     huber: float = 0.03,
     ridge: float = 0.0,
+    exact: bool = True,
 ) -> Descent:
     """Down on ``loss(decode(z), image, z)`` from ``starts`` (B, K, Z) for ``images`` (B, ...), all rows at once, by a ``method``:
 
     ``sgd`` and ``adam``: a gradient a step, against the mean of the gradients so far; ``rate`` falls to a fiftieth. ``l-bfgs``: curvature from
     the gradients of the last steps, each step searched along. ``gauss-newton``: curvature from the ``residual``'s Jacobian, for latents of
-    64 or less, with ``huber`` and ``ridge`` as :class:`detect.forward_mode.GaussNewton` has them; a step takes the time of Z / 3 of adam's.
+    64 or less, with ``huber``, ``ridge`` and ``exact`` as :class:`detect.forward_mode.GaussNewton` has them; a step takes the time of Z / 3 of adam's.
     ``rate`` is in units of each latent's spread over the starts' population (adam: the longest step; l-bfgs: the first one's root mean
     square); of sgd it is what a gradient is multiplied by, of gauss-newton the first damping. Where it is not given, each has its own.
 
@@ -68,7 +69,7 @@ def descend(
     if method == "gauss-newton" and width > WIDEST:
         raise InputError("method gauss-newton", f"found latents of {width} numbers", wanted=f"at most {WIDEST}", step="l-bfgs takes any")
     options = {"rate": rate} if rate is not None else {}
-    make = partial(GaussNewton, residual=residual, huber=huber, ridge=ridge) if method == "gauss-newton" else METHODS[method]
+    make = partial(GaussNewton, residual=residual, huber=huber, ridge=ridge, exact=exact) if method == "gauss-newton" else METHODS[method]
     solver = make(Problem(decode, loss, images, tries), starts.reshape(count * tries, width).clone(), **options)
     new = partial(torch.full, device=starts.device, dtype=starts.dtype)
     best, best_latent = new((count * tries,), torch.inf), solver.latent.clone()

@@ -25,7 +25,7 @@ LADDER = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # dampings tried at once, in units of the 
 GENTLEST, HARDEST = 1e-6, 1e6  # damping, in units of the normal matrix's mean diagonal
 CHORDS = 2  # moves made on one Jacobian
 TURNS = 3  # solutions of the weighted problem a move
-NUDGE = 1e-2  # of a latent's number, for differences where forward mode is wanting
+NUDGE, NUDGED = 1e-2, 32  # of a latent's number, for differences where forward mode is wanting; codes decoded together for these
 ONE_AT_A_TIME = Lock()  # torch keeps a single level of forward mode for all threads: two at once spoil each other's tangents
 
 
@@ -39,18 +39,15 @@ def jacobian(function: Callable[[Tensor], Tensor], latent: Tensor, size: int) ->
     """(rows, Z, M): the derivatives of ``function``, (rows, Z) -> (rows, M), row by row, at ``latent`` (rows, Z).
 
     Tangents of all Z directions go forward together, so many at a time that AT_ONCE bounds them; ``size``: pixels of one row's picture.
-    Where an operation has no forward mode (grid_sample, fused attention) by central differences.
+    Raises NotImplementedError where an operation has no forward mode (grid_sample, fused attention).
     """
     width = latent.shape[1]
     chunk = max(1, min(width, AT_ONCE // (size * len(latent))))
     units = torch.eye(width, device=latent.device, dtype=latent.dtype)
-    try:
-        with torch.no_grad(), ONE_AT_A_TIME:
-            _quietly_loaded()
-            columns = vmap(lambda unit: jvp(function, (latent,), (unit.expand_as(latent),))[1], chunk_size=chunk)(units)
-        return columns.transpose(0, 1).contiguous()
-    except NotImplementedError:
-        return differences(function, latent)
+    with torch.no_grad(), ONE_AT_A_TIME:
+        _quietly_loaded()
+        columns = vmap(lambda unit: jvp(function, (latent,), (unit.expand_as(latent),))[1], chunk_size=chunk)(units)
+    return columns.transpose(0, 1).contiguous()
 
 
 @cache
@@ -62,17 +59,10 @@ def _quietly_loaded() -> None:
         vmap(lambda unit: jvp(torch.abs, (one,), (unit,))[1])(one[None])
 
 
-@torch.no_grad()
-def differences(function: Callable[[Tensor], Tensor], latent: Tensor, nudge: float = NUDGE) -> Tensor:
-    """As :func:`jacobian`, by central differences of ``nudge``."""
-    units = nudge * torch.eye(latent.shape[1], device=latent.device, dtype=latent.dtype)
-    return torch.stack([(function(latent + unit) - function(latent - unit)) / (2 * nudge) for unit in units], 1)
-
-
 class GaussNewton:
     """Damped Gauss-Newton on a weighted sum of absolute values, by iteratively re-weighted least squares (Nocedal and Wright 2006, chapter
     10; Huber 1981): a difference counts squared below ``huber`` times its row's weighted mean size, and straight above it; with an
-    infinite ``huber`` the sum is half of that of squares.
+    infinite ``huber`` the sum is half of that of squares. ``exact``: by forward mode; else by differences, as any thread may beside others.
 
     Each row has its own damping (Levenberg's, in units of its normal matrix's mean diagonal; ``rate`` at first): several are tried at once,
     and the one of the least loss is taken where that is less than before. A Jacobian costs as much as 2 Z pictures, so that CHORDS moves
@@ -80,9 +70,16 @@ class GaussNewton:
     """
 
     def __init__(
-        self, problem: Problem, latent: Tensor, residual: Residual, huber: float = 0.03, ridge: float = 0.0, rate: float = 1e-2
+        self,
+        problem: Problem,
+        latent: Tensor,
+        residual: Residual,
+        huber: float = 0.03,
+        ridge: float = 0.0,
+        rate: float = 1e-2,
+        exact: bool = True,
     ) -> None:
-        self.problem, self.latent, self.residual, self.huber, self.ridge = problem, latent, residual, huber, ridge
+        self.problem, self.latent, self.residual, self.huber, self.ridge, self.exact = problem, latent, residual, huber, ridge, exact
         self.value, self.damping = latent.new_full((len(latent),), torch.inf), latent.new_full((len(latent),), rate)
         self.known = torch.zeros(len(latent), dtype=torch.bool, device=latent.device)
 
@@ -102,7 +99,7 @@ class GaussNewton:
         together = max(1, HELD // (values.shape[1] * self.latent.shape[1]))
         for at in torch.arange(len(rows), device=rows.device).split(together):
             some, left, own = rows[at], values[at], weights[at]
-            columns = jacobian(lambda z, some=some: self._left(self.problem.decode(z), z, some)[0], self.latent[some], decoded[0].numel())
+            columns = self._columns(self.latent[some], some, decoded[0].numel())
             for _ in range(CHORDS):
                 fell, left, own = self._chord(some, columns, left, own)
                 some, columns, left, own = some[fell], columns[fell], left[fell], own[fell]
@@ -113,6 +110,21 @@ class GaussNewton:
         """(n, M) differences and their weights (n, M)."""
         values, weights = self.residual(decoded, self.problem.images[rows // self.problem.tries], latent)
         return values, weights.expand_as(values)
+
+    def _columns(self, latent: Tensor, rows: Tensor, size: int) -> Tensor:
+        """(n, Z, M): the derivatives of what is left over, at ``latent`` (n, Z); ``size``: pixels of a picture."""
+        if self.exact:
+            try:
+                return jacobian(lambda z: self._left(self.problem.decode(z), z, rows)[0], latent, size)
+            except NotImplementedError:
+                self.exact = False
+        width = latent.shape[1]
+        units = NUDGE * torch.eye(width, device=latent.device, dtype=latent.dtype)
+        nudged = (latent[:, None, None] + torch.stack([units, -units])).flatten(0, 2)  # rows, either way, numbers
+        own = rows.repeat_interleave(2 * width)
+        parts = zip(nudged.split(NUDGED), own.split(NUDGED), strict=True)
+        left = torch.cat([self._left(self.problem.decode(z), z, of)[0] for z, of in parts]).view(len(rows), 2, width, -1)
+        return (left[:, 0] - left[:, 1]) / (2 * NUDGE)
 
     def _chord(self, rows: Tensor, columns: Tensor, values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Moves each row by the best of the damped steps: (n,) bool, those whose loss fell, and what is left over at each row's best."""

@@ -34,7 +34,7 @@ from train.tiles import Blend, Grid
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
 ROWS = 256  # images times their starts that a GPU descends with together
 TOLERANCE = 2e-4  # a loss that in eight steps has not fallen by this share of it will not do so
-AGAIN = 3  # of the forms that look much like the best, so many are descended from too
+AGAIN = 4  # of the forms that look much like the best, so many are descended from too
 OVERLAP = 4  # a tile's side over what it shares with the next
 
 Item = TypeVar("Item")
@@ -49,7 +49,8 @@ class Settings:
     mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike); ``score``: ``map``, the
     anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the best so many starts go on after ``scout`` steps;
     ``drawn`` of the starts are random. ``square``: weight of the squared difference, by which small things that are clearly off count more
-    (gauss-newton goes by the rest alone).
+    (gauss-newton goes by the rest alone). ``polish``: steps of Gauss-Newton, of latents of 64 or less, from the best form that was
+    found and those that look much like it.
     """
 
     steps: int = 80
@@ -64,6 +65,7 @@ class Settings:
     scout: int = 0
     drawn: int = 0
     square: float = 0.0
+    polish: int = 0
 
 
 # how the papers descend, where that is not the above. Every model is scored by its anomaly map: what its paper sums up is among the terms, and --score
@@ -254,15 +256,26 @@ class Projector:
             "residual": residual,
         }
         found = descend(decode, loss, targets, whitened, keep=s.keep or None, scout=s.scout, **ways)
-        others = self.model.relatives(self._plain(found.latent))
         going = torch.ones_like(found.loss, dtype=torch.bool) if self.enough is None else found.loss > self.enough
-        if others is None or not bool(going.any()):
+        if not bool(going.any()):
             return found
-        again = torch.cat([found.latent[going, None], (others[going] - self.mean) / self.spread], 1)
-        second = descend(decode, loss, targets[going], again, keep=AGAIN, **ways)
-        latent, value, steps = found.latent.clone(), found.loss.clone(), found.steps.clone()
-        latent[going], value[going], steps[going] = second.latent, second.loss, steps[going] + second.steps
-        return replace(found, latent=latent, loss=value, steps=steps)
+        others = self.model.relatives(self._plain(found.latent[going]))
+        if others is not None:
+            again = torch.cat([found.latent[going, None], (others - self.mean) / self.spread], 1)
+        elif s.polish:
+            again = found.latent[going, None]
+        else:
+            return found
+        if s.polish:
+            ways |= {"steps": s.polish, "rate": None, "method": "gauss-newton", "exact": False}
+        return _further(found, going, descend(decode, loss, targets[going], again, keep=AGAIN, **ways))
+
+
+def _further(found: Descent, going: Tensor, then: Descent) -> Descent:
+    """With what a further descent of the images ``going`` (B,) came to."""
+    latent, loss, steps = found.latent.clone(), found.loss.clone(), found.steps.clone()
+    latent[going], loss[going], steps[going] = then.latent, then.loss, steps[going] + then.steps
+    return replace(found, latent=latent, loss=loss, steps=steps)
 
 
 def joined(parts: Sequence[Projection]) -> Projection:

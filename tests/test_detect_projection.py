@@ -83,6 +83,16 @@ def test_every_method_goes_down(name: str, method: str, runs: dict[str, Run], pi
     assert (found.losses <= start.losses + 1e-6).all() and (found.losses < start.losses - 1e-4).any()  # each keeps its best
 
 
+@pytest.mark.parametrize("name", ["unet-gan", "dcgan", "conditioned"])
+def test_polish_goes_further_down(name: str, runs: dict[str, Run], pixels: np.ndarray) -> None:
+    plain = replace(short(runs[name]), polish=0)
+    before, after = (Projector(runs[name], torch.device("cpu"), replace(plain, polish=n)).project(pixels[:3]) for n in (0, 3))
+    if name == "conditioned":  # the forms that look alike are gone down from in another way
+        assert after.losses.mean() < before.losses.mean()
+    else:
+        assert (after.losses <= before.losses).all() and (after.losses < before.losses).any() and (after.steps >= before.steps).all()
+
+
 def test_random_starts_take_the_place_of_known_ones(runs: dict[str, Run], pixels: np.ndarray) -> None:
     run = runs["unet-gan"]
     images = torch.zeros((2, 1, 32, 32))

@@ -46,15 +46,16 @@ def test_rays_are_the_cameras(volume: Volume) -> None:
         with torch.no_grad():
             volume.angle.fill_(angle)
             volume.span.fill_(0.8)
-        points, depth, apart = volume.rays(TURN, PLACE, SCALE)
-        assert points.shape == (1, SIDE // 2, SIDE // 2, SAMPLES, 3) and apart.shape == (1, SIDE // 2, SIDE // 2, 1)
+        at, middle, along, depth, apart = volume.rays(TURN, PLACE, SCALE)
+        points = middle[:, None] + depth[..., None] * along[:, None]
+        assert 0 < len(at) < (SIDE // 2) ** 2 and points.shape == (len(at), SAMPLES, 3) and apart.shape == (len(at), 1)
         unit = 0.8 * 0.9
         camera = points @ TURN[0].T  # in spans, in the camera's frame
         away = 1 - angle * unit * camera[..., 2]  # from the camera, in distances of the middle
         line = (torch.arange(SIDE // 2) + 0.5) * 4 / SIDE - 1
-        v, u = torch.meshgrid(-line, line, indexing="ij")
-        torch.testing.assert_close(((unit * camera[..., 0] + 0.2) / away)[0], u[..., None].expand(-1, -1, SAMPLES), atol=1e-5, rtol=0)
-        torch.testing.assert_close(((unit * camera[..., 1] - 0.1) / away)[0], v[..., None].expand(-1, -1, SAMPLES), atol=1e-5, rtol=0)
+        v, u = (values.flatten()[at, None].expand(-1, SAMPLES) for values in torch.meshgrid(-line, line, indexing="ij"))
+        torch.testing.assert_close((unit * camera[..., 0] + 0.2) / away, u, atol=1e-5, rtol=0)
+        torch.testing.assert_close((unit * camera[..., 1] - 0.1) / away, v, atol=1e-5, rtol=0)
         torch.testing.assert_close(camera[..., 2], depth, atol=1e-5, rtol=0)
         assert (depth.diff(dim=-1) < 0).all()  # nearest first
 

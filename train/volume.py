@@ -59,36 +59,42 @@ class Volume(nn.Module):
         return functional.leaky_relu(self.second(x) * (1 + grown_too) + moved_too, SLOPE)
 
     def collected(self, turn: Tensor, place: Tensor, scale: Tensor) -> Tensor:
-        """(B, 2 + FEATURES, side / 2, side / 2): how much of a ray is stopped, how near, and the features there."""
-        points, depth, apart = self.rays(turn, place, scale)
-        thick = self._sampled(self.density, points)[:, 0]
+        """(B, 2 + FEATURES, side / 2, side / 2): how much of a ray is stopped, how near, and the features there; 0 where a ray passes by."""
+        at, middle, along, depth, apart = self.rays(turn, place, scale)
+        thick = self._sampled(self.density, middle[:, None] + depth[..., None] * along[:, None])[..., 0]
         thick = functional.softplus(GAIN * thick + THIN) * apart
-        passed = thick.cumsum(-1)  # of what lies nearer, and here
-        weight = torch.exp(thick - passed) - torch.exp(-passed)
-        most = weight.detach().topk(SURFACE, -1).indices
-        at = points.gather(3, most[..., None].expand(-1, -1, -1, -1, 3))
-        felt = STRONG * self._sampled(self.features, at)
-        seen = torch.einsum("bcyxk,byxk->bcyx", felt, weight.gather(3, most))
-        return torch.cat([torch.stack([weight.sum(-1), (weight * depth).sum(-1)], 1), seen], 1)
+        left = torch.exp(-thick.cumsum(-1))  # of a ray, behind each place
+        weight = -left.diff(dim=-1, prepend=torch.ones_like(left[:, :1]))
+        most = weight.detach().topk(SURFACE, -1, sorted=False).indices
+        felt = STRONG * self._sampled(self.features, middle[:, None] + depth.gather(1, most)[..., None] * along[:, None])
+        seen = (felt * weight.gather(1, most)[..., None]).sum(1)
+        met = torch.cat([weight.sum(1, keepdim=True), (weight * depth).sum(1, keepdim=True), seen], 1)
+        n = self.side // 2
+        every = met.new_zeros(len(turn) * n * n, met.shape[1]).index_copy(0, at, met)
+        return every.view(len(turn), n, n, -1).permute(0, 3, 1, 2)
 
-    def rays(self, turn: Tensor, place: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, y, x, t, 3) where they are asked, in spans of the part's frame, nearest to the camera first; how near each is, and how far apart they are, in
-        the spacing through the middle: (B, y, x, t), (B, y, x, 1)."""
+    def rays(self, turn: Tensor, place: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Of the N rays that pass through the ball about the part: which they are (N,) of all B * y * x; where they pass its middle, and where they lead,
+        nearer to the camera, (N, 3) each, in spans of the part's frame; at which depths (N, SAMPLES) they are asked, nearest first, and how far these are
+        apart, in the spacing through the middle, (N, 1)."""
         n = self.side // 2
         line = (torch.arange(n, device=turn.device, dtype=turn.dtype) + 0.5) * 2 / n - 1
         v, u = torch.meshgrid(-line, line, indexing="ij")
         x, y = place.view(-1, 2, 1, 1).unbind(1)
         unit = (self.span * scale).view(-1, 1, 1)
-        half = (1 - ((u - x) / unit) ** 2 - ((v - y) / unit) ** 2).clamp(min=1e-4).sqrt()  # of the chord through a ball
+        right, up = (u - x) / unit, (v - y) / unit
+        chord = 1 - right**2 - up**2
+        at = (chord > 1e-4).flatten().nonzero()[:, 0]
+        right, up, chord = (values.flatten()[at, None] for values in (right, up, chord))
+        across, high, near = (turn[:, k][at // (n * n)] for k in range(3))  # the camera's axes in the part's frame
+        half = chord.sqrt()
         steps = 1 - (torch.arange(SAMPLES, device=turn.device, dtype=turn.dtype) + 0.5) * 2 / SAMPLES
-        depth = half[..., None] * steps
-        nearer = 1 - self.angle * unit[..., None] * depth
-        right, up = (u[..., None] * nearer - x[..., None]) / unit[..., None], (v[..., None] * nearer - y[..., None]) / unit[..., None]
-        return torch.stack([right, up, depth], -1) @ turn[:, None, None], depth, half[..., None]
+        drift = self.angle * torch.stack([u, v], -1).view(-1, 2)[at % (n * n)]
+        return at, right * across + up * high, near - drift[:, :1] * across - drift[:, 1:] * high, half * steps, half
 
     @staticmethod
     def _sampled(values: Tensor, points: Tensor) -> Tensor:
-        """(C, GRID^3) at (B, y, x, t, 3) -> (B, C, y, x, t)."""
-        rows = points.flatten(0, 1)[None]  # the volume is all images' own: gradients of one, not of a copy for each
-        found = functional.grid_sample(values.view(1, -1, GRID, GRID, GRID), rows, padding_mode="border", align_corners=False)
-        return found[0].unflatten(1, points.shape[:2]).transpose(0, 1)
+        """(C, GRID^3) at (N, t, 3) -> (N, t, C)."""
+        grid = points[None, :, :, None]  # the volume is all rays' own: gradients of one, not of a copy for each
+        found = functional.grid_sample(values.view(1, -1, GRID, GRID, GRID), grid, padding_mode="border", align_corners=False)
+        return found[0, :, :, :, 0].permute(1, 2, 0)
