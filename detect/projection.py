@@ -34,7 +34,7 @@ from train.tiles import Blend, Grid
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
 ROWS = 256  # images times their starts that a GPU descends with together
 TOLERANCE = 2e-4  # a loss that in eight steps has not fallen by this share of it will not do so
-AGAIN = 4  # of the forms that look much like the best, so many are descended from too
+AGAIN = 6  # of the forms that look much like the best, so many are descended from too
 OVERLAP = 4  # a tile's side over what it shares with the next
 
 Item = TypeVar("Item")
@@ -45,12 +45,12 @@ class Settings:
     """How the nearest form is sought. The same for calibration and inspection: it is part of what a score means.
 
     ``steps`` of descent (0: the encoder's answer alone) by ``method`` from ``starts`` codes at ``rate`` (in the latents' deviations a step);
-    ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the training views'
-    mean; ``trust``: a pixel counts by how sure the generator is of it, at most so many times the average (0: all alike); ``score``: ``map``, the
-    anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the best so many starts go on after ``scout`` steps;
-    ``drawn`` of the starts are random. ``square``: weight of the squared difference, by which small things that are clearly off count more
-    (gauss-newton goes by the rest alone). ``polish``: steps of Gauss-Newton, of latents of 64 or less, from the best form that was
-    found and those that look much like it.
+    ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the encoder's answer, which
+    is a good form's, or from the mean where there is no encoder; ``trust``: a pixel counts by how sure the generator is of it, at most so many
+    times the average (0: all alike); ``score``: ``map``, the anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the
+    best so many starts go on after ``scout`` steps; ``drawn`` of the starts are random. ``square``: weight of the squared difference, by which
+    small things that are clearly off count more (gauss-newton goes by the rest alone). ``polish``: steps of Gauss-Newton, of latents of 64 or
+    less, from the best form that was found and those that look much like it.
     """
 
     steps: int = 80
@@ -81,7 +81,7 @@ SETTINGS: dict[str, Settings] = {
     "egbad": Settings(steps=60, starts=5, drawn=4, rate=0.1, features=0.0, prior=0.002, trust=0.0, keep=2),
     "ganomaly": Settings(steps=0),
     "descargan": Settings(steps=0),
-    "conditioned": Settings(steps=30, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=2, square=4.0),
+    "conditioned": Settings(steps=15, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=4, square=4.0, polish=3),
     "ae-ssim": Settings(steps=0),
 }
 
@@ -215,20 +215,25 @@ class Projector:
         return whitened * self.spread + self.mean
 
     def problem(self, images: Tensor, starts: Tensor) -> tuple[Decode, Loss, Residual, Tensor]:
-        """What is descended on: a decoder of whitened codes, the loss, its parts for Gauss-Newton, and the targets (B, 2, S, S): images, and how much each
-        pixel counts."""
+        """What is descended on: a decoder of whitened codes, the loss, its parts for Gauss-Newton, and the targets (B, 2 S S + Z): images, how much each
+        pixel counts, and the code that the prior is about."""
         s, model = self.settings, self.model
+        pixels, side = images[0].numel(), images.shape[-1]
         with torch.no_grad():
             alone = model.features(images) if len(images) == 1 and s.features else None  # one image's features serve all its starts
             expected = model.expected(starts[:, 0])[1].exp()
             trust = (expected.mean((1, 2, 3), keepdim=True) / expected).clamp(max=s.trust) if s.trust else torch.ones_like(expected)
+            usual = (model.encode(images) - self.mean) / self.spread if model.ENCODES else torch.zeros_like(starts[:, 0])
 
         def decode(whitened: Tensor) -> Tensor:
             return model.decode(self._plain(whitened))
 
+        def image_of(target: Tensor) -> Tensor:
+            return target[:, :pixels].view(-1, 1, side, side)
+
         def loss(form: Tensor, target: Tensor, whitened: Tensor) -> Tensor:
-            image, weight = target[:, :1], target[:, 1:]
-            total = pyramid_l1(form * weight, image * weight) + s.prior * (whitened**2).mean(1)
+            image, weight = image_of(target), image_of(target[:, pixels:])
+            total = pyramid_l1(form * weight, image * weight) + s.prior * (whitened - target[:, 2 * pixels :]).pow(2).mean(1)
             if s.square:
                 total = total + s.square * (form - image).pow(2).mean((1, 2, 3))
             if s.features:
@@ -238,9 +243,9 @@ class Projector:
             return total
 
         def residual(form: Tensor, target: Tensor, whitened: Tensor) -> tuple[Tensor, Tensor]:
-            return pyramid_residual(form, target[:, :1], whitened)
+            return pyramid_residual(form, image_of(target), whitened)
 
-        return decode, loss, residual, torch.cat([images, trust], 1)
+        return decode, loss, residual, torch.cat([images.flatten(1), trust.flatten(1), usual], 1)
 
     def descended(self, images: Tensor, starts: Tensor) -> Descent:
         """(B, 1, S, S) from (B, K, Z) as the settings say, of a model that has codes to descend in; what it gives is whitened."""

@@ -70,18 +70,26 @@ def test_gradients_reach_every_number_of_a_code() -> None:
             assert (slope.abs() > 1e-9).all()
 
 
-def test_relatives_are_the_part_spun_about_its_axis() -> None:
+def test_relatives_are_the_part_spun_about_its_axis_and_leaning_the_other_way() -> None:
     from synth.scene import matrix
 
     model = build(config_for(32, model="conditioned", width=8)).eval()
     code = torch.randn((2, CODES), generator=torch.Generator().manual_seed(2))
     code[:, QUATERNION] /= code[:, QUATERNION].norm(dim=1, keepdim=True)
     others = model.relatives(code)
-    assert others.shape == (2, 23, CODES) and torch.equal(others[:, :, 4:], code[:, None, 4:].expand(-1, 23, -1))
+    assert others.shape == (2, 47, CODES) and torch.equal(others[:, :, 4:], code[:, None, 4:].expand(-1, 47, -1))
     for k in (0, 5, 11):
         spin = matrix(about(np.array([0.0, 0.0, 1.0]), 2 * np.pi * (k + 1) / 24))
         wanted = rotation(code[:, QUATERNION])[1].numpy() @ spin
         np.testing.assert_allclose(rotation(others[1, k : k + 1, QUATERNION])[0].numpy(), wanted, atol=1e-5)
+    axis = rotation(code[:, QUATERNION])[:, :, 2]
+    for k in (
+        23,
+        30,
+        46,
+    ):  # the others lean the other way, and look the same but for what is at the rim: the outline of a body of revolution stays
+        torch.testing.assert_close(rotation(others[:, k, QUATERNION])[:, :, 2], axis * torch.tensor([1.0, 1.0, -1.0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(rotation(others[1, :, QUATERNION])), torch.ones(47), atol=1e-5, rtol=0)
 
 
 def test_reach_is_how_far_a_part_goes_from_its_middle() -> None:

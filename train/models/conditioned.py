@@ -62,12 +62,17 @@ class Conditioned(Model):
         return turn, code[:, PLACE], torch.exp(code[:, SIZE] - self.usual), own, told
 
     def relatives(self, code: Tensor) -> Tensor:
-        """The part spun about its own z axis, SPINS - 1 ways: what tells them apart may be a small thing at the rim."""
-        half = torch.arange(1, SPINS, device=code.device, dtype=code.dtype) * (math.pi / SPINS)
-        w, x, y, z = (v[:, None] for v in code[:, QUATERNION].unbind(1))
-        c, s = torch.cos(half), torch.sin(half)
-        spun = torch.stack([w * c - z * s, x * c + y * s, y * c - x * s, z * c + w * s], -1)
-        return torch.cat([spun, code[:, None, 4:].expand(-1, SPINS - 1, -1)], -1)
+        """The part spun about its own z axis, 2 SPINS - 1 ways, for what tells these apart may be a small thing at the rim; half of them with that axis
+        leaning as far away from the camera as it leans towards it, for an outline does not tell which (Necker's reversal)."""
+        half = torch.arange(SPINS, device=code.device, dtype=code.dtype) * (math.pi / SPINS)
+        spun = torch.stack([torch.cos(half), *torch.zeros(2, SPINS).to(half), torch.sin(half)], -1)
+        axis = rotation(code[:, QUATERNION])[:, :, 2]
+        lean = torch.atan2(axis[:, 2], torch.hypot(axis[:, 0], axis[:, 1]))  # the camera looks along -z
+        flat = functional.normalize(axis[:, :2], dim=1)
+        about = torch.stack([torch.cos(lean), -flat[:, 1] * torch.sin(lean), flat[:, 0] * torch.sin(lean), torch.zeros_like(lean)], -1)
+        own = functional.normalize(code[:, QUATERNION])
+        both = product(torch.stack([own, product(about, own)], 1)[:, :, None], spun).flatten(1, 2)[:, 1:]
+        return torch.cat([both, code[:, None, 4:].expand(-1, both.shape[1], -1)], -1)
 
     def maker_turn(self, batch: Batch, made: Tensor | None) -> Turn:
         made, log_size = self.expected(batch.pose) if batch.step % DOUBT_EVERY == 0 else (self.decode(batch.pose), None)
@@ -92,6 +97,14 @@ def lit(light: Tensor) -> Tensor:
     """(B, 3) -> (B, 9): a direction and its products."""
     x, y, z = light.unbind(1)
     return torch.stack([x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1, x * y * z], 1)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """(..., 4) and (..., 4) quaternions, w first: of b's turn and then a's."""
+    w, x, y, z = a.unbind(-1)
+    m, i, j, k = b.unbind(-1)
+    parts = [w * m - x * i - y * j - z * k, w * i + x * m + y * k - z * j, w * j - x * k + y * m + z * i, w * k + x * j - y * i + z * m]
+    return torch.stack(parts, -1)
 
 
 def rotation(quaternion: Tensor) -> Tensor:
