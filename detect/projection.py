@@ -33,7 +33,6 @@ from train.tiles import Blend, Grid
 
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
 ROWS = 256  # images times their starts that a GPU descends with together
-TOLERANCE = 2e-4  # a loss that in eight steps has not fallen by this share of it will not do so
 AGAIN = 6  # of the forms that look much like the best, so many are descended from too
 OVERLAP = 4  # a tile's side over what it shares with the next
 
@@ -50,22 +49,24 @@ class Settings:
     times the average (0: all alike); ``score``: ``map``, the anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the
     best so many starts go on after ``scout`` steps; ``drawn`` of the starts are random. ``square``: weight of the squared difference, by which
     small things that are clearly off count more (gauss-newton goes by the rest alone). ``polish``: steps of Gauss-Newton, of latents of 64 or
-    less, from the best form that was found and those that look much like it.
+    less, from the best form that was found and those that look much like it. ``tolerance``: the share of a loss by which it has to fall in eight
+    steps for the descent to go on; 0: it always does.
     """
 
-    steps: int = 80
-    starts: int = 3
-    rate: float = 0.1
+    steps: int = 84
+    starts: int = 1
+    rate: float = 0.03
     features: float = 0.05
     prior: float = 0.2
     trust: float = 4.0
     method: str = "adam"
     score: str = "map"
-    keep: int = 1
+    keep: int = 0
     scout: int = 0
     drawn: int = 0
     square: float = 0.0
     polish: int = 0
+    tolerance: float = 0.0
 
 
 # how the papers descend, where that is not the above. Every model is scored by its anomaly map: what its paper sums up is among the terms, and --score
@@ -74,14 +75,16 @@ SETTINGS: dict[str, Settings] = {
     "unet-gan": Settings(),
     "noisy-gan": Settings(),
     "unet-som": Settings(steps=0),
-    "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd", keep=0),
-    "anogan": Settings(steps=60, starts=4, rate=0.1, features=0.1, prior=0.002, trust=0.0, keep=2),
+    "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd", tolerance=2e-4),
+    "anogan": Settings(steps=60, starts=4, rate=0.1, features=0.1, prior=0.002, trust=0.0, keep=2, tolerance=2e-4),
     "f-anogan": Settings(steps=0),
     "bigan": Settings(steps=0),
-    "egbad": Settings(steps=60, starts=5, drawn=4, rate=0.1, features=0.0, prior=0.002, trust=0.0, keep=2),
+    "egbad": Settings(steps=60, starts=5, drawn=4, rate=0.1, features=0.0, prior=0.002, trust=0.0, keep=2, tolerance=2e-4),
     "ganomaly": Settings(steps=0),
     "descargan": Settings(steps=0),
-    "conditioned": Settings(steps=15, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=4, square=4.0, polish=3),
+    "conditioned": Settings(
+        steps=15, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=4, square=4.0, polish=3, tolerance=2e-4
+    ),
     "ae-ssim": Settings(steps=0),
 }
 
@@ -256,7 +259,7 @@ class Projector:
             "steps": s.steps,
             "rate": s.rate,
             "enough": self.enough,
-            "tolerance": TOLERANCE,
+            "tolerance": s.tolerance,
             "method": s.method,
             "residual": residual,
         }

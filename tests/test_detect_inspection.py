@@ -238,9 +238,13 @@ def test_too_few_good_images_are_refused(folder: Path, good: list[Photograph]) -
         Detector(open_run(folder), device="cpu").calibrate(good, 0.05)
 
 
-def test_calibration_of_a_newer_format_is_refused(folder: Path, calibration: Calibration, tmp_path: Path) -> None:
-    (tmp_path / "c.json").write_text(json.dumps(calibration.json() | {"format": 2}))
-    with pytest.raises(InputError, match=r"c.json: found format 2; wanted at most 1"):
+@pytest.mark.parametrize(
+    ("number", "said"), [(3, r"c.json: found format 3; wanted at most 2"), (1, r"c.json: found format 1, of an older formspect")]
+)
+def test_calibration_of_another_format_is_refused(number: int, said: str, folder: Path, calibration: Calibration, tmp_path: Path) -> None:
+    """One of format 1 was made by another descent: what it calls usual is not what is found now."""
+    (tmp_path / "c.json").write_text(json.dumps(calibration.json() | {"format": number}))
+    with pytest.raises(InputError, match=said):
         load_calibration(open_run(folder), tmp_path / "c.json")
 
 
