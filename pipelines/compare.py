@@ -28,14 +28,15 @@ RESULT = "comparison.json"
 CAD = "cad"  # the CAD form, of a part, beside the learned ones
 HELD = 0.2  # share of a folder's good training images that is set aside to calibrate on, where it has none for that
 FEWEST = 19  # images that a rate of 5 % wants
+ENDLESS = 100_000  # epochs that no budget of minutes comes to
 
 
 @dataclass(frozen=True)
 class Budget:
-    """``minutes`` of training a learned form and seed; ``size`` px; ``views``, ``calibration`` and ``test`` (of a class) that are drawn of a part;
-    ``settings``: further options of train fit, for all."""
+    """``minutes`` of training a learned form and seed, or ``epochs``, whichever end first; ``size`` px; ``views``, ``calibration`` and ``test`` (of a
+    class) that are drawn of a part."""
 
-    minutes: float
+    minutes: float | None
     seeds: tuple[int, ...] = (0,)
     size: int = 64
     alpha: float = 0.05
@@ -43,6 +44,7 @@ class Budget:
     calibration: int = 100
     test: int = 60
     severities: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    epochs: int = ENDLESS
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,8 @@ def _possible(name: str, bench: Bench) -> bool:
 
 def measured(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> dict[str, Any]:
     """One model and seed: its scores of every test image, kept in ``folder``/results."""
-    key = fingerprint([version("formspect"), name, seed, bench.key, budget.minutes, budget.size, budget.alpha])
+    told = [version("formspect"), name, seed, bench.key, budget.minutes, budget.size, budget.alpha]
+    key = fingerprint(told if budget.epochs == ENDLESS else [*told, budget.epochs])
     path = folder / "results" / f"{name}-{seed}.json"
     if path.exists() and (kept := read_json(path, "a comparison's result")).get("key") == key:
         return kept
@@ -218,7 +221,7 @@ def views_and_config(name: str, seed: int, bench: Bench, budget: Budget) -> Any:
         views = of_dataset(open_dataset(bench.dataset, check=False))
     else:
         views = Views("photographs", bench.key, None, tuple(bench.train))
-    return views, config_for(budget.size, model=name, seed=seed, minutes=budget.minutes, epochs=100_000)
+    return views, config_for(budget.size, model=name, seed=seed, minutes=budget.minutes, epochs=budget.epochs)
 
 
 def detector_of(made: Path, bench: Bench, budget: Budget, device: str, **settings: Any) -> tuple[Any, Asked]:

@@ -140,7 +140,7 @@ def test_a_share_of_what_is_learned_from_is_spoilt(cap, tmp_path: Path) -> None:
     from pipelines.benchmark_noisy import cost, spoilt
     from pipelines.compare import drawn_bench
 
-    budget = Budget(0.005, (0,), 32, views=64, calibration=20, test=8)
+    budget = Budget(None, (0,), 32, views=64, calibration=20, test=8, epochs=2)
     bench = drawn_bench(cap, tmp_path, budget)
     bad = spoilt(bench, cap, tmp_path, budget, 0.25)
     changed = [p for p in bad.train if p not in bench.train]
@@ -148,3 +148,4 @@ def test_a_share_of_what_is_learned_from_is_spoilt(cap, tmp_path: Path) -> None:
     assert bad.key != bench.key and bad.test == bench.test
     found = cost(cap, tmp_path, ("noisy-gan",), budget, 0.25)["noisy-gan"]
     assert found["lost"] == pytest.approx(np.mean(list(found["clean"].values())) - np.mean(list(found["spoilt"].values())), abs=1e-3)
+    assert [json.loads((tmp_path / kind / "results" / "noisy-gan-0.json").read_text())["steps"] for kind in ("clean", "spoilt")] == [4, 4]
