@@ -94,3 +94,11 @@ def test_no_image_hangs_on_its_batch(volume: Volume) -> None:
         alone = torch.cat([volume(turns[k : k + 1], *(r[k : k + 1] for r in rest)) for k in range(5)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
     assert together.shape == (5, 1, SIDE, SIDE) and together.std(0).max() > 0
+
+
+def test_a_part_out_of_the_picture_is_not_seen(volume: Volume) -> None:
+    place = torch.tensor([[9.0, 9.0], [0.0, 0.0]], requires_grad=True)
+    for rows in (slice(0, 1), slice(0, 2)):
+        met = volume.collected(TURN.expand(2, -1, -1)[rows], place[rows], torch.ones(2)[rows])
+        assert met.isfinite().all() and met[0, 0].max() < 0.02
+        assert torch.autograd.grad(met.sum(), place)[0].isfinite().all()

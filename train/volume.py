@@ -19,6 +19,7 @@ SURFACE = 4  # of them, those whose features are asked for: where the ray ends
 FEATURES = 9  # beside density; in threes, vectors in the part's frame
 GAIN, STRONG = 40.0, 5.0  # density and features in units of their parameters, of which an image moves few
 THIN = -3.0  # how thin all is at first
+THINNEST = 1e-4  # a chord's squared half, in the ball's radii, below which a ray passes by
 PAINTED = 32  # channels of the network that paints
 
 
@@ -84,10 +85,12 @@ class Volume(nn.Module):
         unit = (self.span * scale).view(-1, 1, 1)
         right, up = (u - x) / unit, (v - y) / unit
         chord = 1 - right**2 - up**2
-        at = (chord > 1e-4).flatten().nonzero()[:, 0]
+        at = (chord > THINNEST).flatten().nonzero()[:, 0]
+        if not len(at):  # the part lies out of the picture
+            at = chord.flatten().argmax()[None]
         right, up, chord = (values.flatten()[at, None] for values in (right, up, chord))
         across, high, near = (turn[:, k][at // (n * n)] for k in range(3))  # the camera's axes in the part's frame
-        half = chord.sqrt()
+        half = chord.clamp(min=THINNEST).sqrt()
         steps = 1 - (torch.arange(SAMPLES, device=turn.device, dtype=turn.dtype) + 0.5) * 2 / SAMPLES
         drift = self.angle * torch.stack([u, v], -1).view(-1, 2)[at % (n * n)]
         return at, right * across + up * high, near - drift[:, :1] * across - drift[:, 1:] * high, half * steps, half
