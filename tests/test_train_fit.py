@@ -190,10 +190,10 @@ def test_no_run_is_refused_with_the_next_step(tmp_path: Path) -> None:
 
 
 def test_calibration_of_other_weights_is_refused(own_run: Path) -> None:
-    from detect.inspection import load_calibration, run_id
+    from detect.inspection import FORMAT, load_calibration, run_id
 
     run = open_run(own_run)
-    (own_run / "calibration.json").write_text(json.dumps({"format": 1, "run": run_id(run)[::-1]}))
+    (own_run / "calibration.json").write_text(json.dumps({"format": FORMAT, "run": run_id(run)[::-1]}))
     with pytest.raises(InputError, match="belongs to other weights"):
         load_calibration(run)
     before = run_id(run)
