@@ -89,7 +89,7 @@ def bars(figures: dict[str, Any]) -> Any:
     )
     axes.axvline(0.5, color="black", linewidth=0.8)
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     return drawn
 
 
