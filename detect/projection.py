@@ -226,7 +226,8 @@ class Projector:
             alone = model.features(images) if len(images) == 1 and s.features else None  # one image's features serve all its starts
             expected = model.expected(starts[:, 0])[1].exp()
             trust = (expected.mean((1, 2, 3), keepdim=True) / expected).clamp(max=s.trust) if s.trust else torch.ones_like(expected)
-            usual = (model.encode(images) - self.mean) / self.spread if model.ENCODES else torch.zeros_like(starts[:, 0])
+            about = s.prior and model.ENCODES
+            usual = (model.encode(images) - self.mean) / self.spread if about else torch.zeros_like(starts[:, 0])
 
         def decode(whitened: Tensor) -> Tensor:
             return model.decode(self._plain(whitened))
@@ -281,9 +282,9 @@ class Projector:
 
 def _further(found: Descent, going: Tensor, then: Descent) -> Descent:
     """With what a further descent of the images ``going`` (B,) came to."""
-    latent, loss, steps = found.latent.clone(), found.loss.clone(), found.steps.clone()
-    latent[going], loss[going], steps[going] = then.latent, then.loss, steps[going] + then.steps
-    return replace(found, latent=latent, loss=loss, steps=steps)
+    latent, decoded, loss, steps = found.latent.clone(), found.decoded.clone(), found.loss.clone(), found.steps.clone()
+    latent[going], decoded[going], loss[going], steps[going] = then.latent, then.decoded, then.loss, steps[going] + then.steps
+    return replace(found, latent=latent, decoded=decoded, loss=loss, steps=steps)
 
 
 def joined(parts: Sequence[Projection]) -> Projection:

@@ -146,18 +146,18 @@ class LBFGS:
         """Moves each row along its direction as far as its loss falls enough; (n,) bool: those that moved."""
         slope, length = (self.gradient[rows] * direction).sum(1), torch.ones_like(direction[:, 0])
         found = torch.zeros_like(length, dtype=torch.bool)
-        todo = (slope < 0).nonzero()[:, 0]
+        trying = (slope < 0).nonzero()[:, 0]
         for _ in range(TRIALS):
-            if not len(todo):
+            if not len(trying):
                 break
-            at, t = rows[todo], length[todo]
-            latent = self.latent[at] + t[:, None] * direction[todo]
+            at, t = rows[trying], length[trying]
+            latent = self.latent[at] + t[:, None] * direction[trying]
             value, gradient = self.problem.slopes(latent, at)
-            fell = value <= self.value[at] + ARMIJO * t * slope[todo]
+            fell = value <= self.value[at] + ARMIJO * t * slope[trying]
             # the least of the parabola through what is known, within a half and a tenth
-            least = -slope[todo] * t**2 / (2 * (value - self.value[at] - slope[todo] * t)).clamp_min(1e-30)
-            length[todo] = torch.where(least.isfinite(), least, 0.0).clamp(0.1 * t, 0.5 * t)
+            least = -slope[trying] * t**2 / (2 * (value - self.value[at] - slope[trying] * t)).clamp_min(1e-30)
+            length[trying] = torch.where(least.isfinite(), least, 0.0).clamp(0.1 * t, 0.5 * t)
             self.latent[at[fell]], self.value[at[fell]], self.gradient[at[fell]] = latent[fell], value[fell], gradient[fell]
-            found[todo[fell]] = True
-            todo = todo[~fell]
+            found[trying[fell]] = True
+            trying = trying[~fell]
         return found
