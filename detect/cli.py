@@ -93,7 +93,11 @@ terms_option = click.option(
 @click.option(
     "--method", type=click.Choice(["sgd", "adam", "l-bfgs", "gauss-newton"]), help="Learned forms: of descent.  [default: the model's own]"
 )
-@click.option("--score", metavar="TERM", help="Learned forms: map, or a term of the model's own.  [default: as its paper has it]")
+@click.option(
+    "--score",
+    metavar="TERM[+TERM...]",
+    help="Learned forms: map, a term of the model's own, or several as one.  [default: of photographs map+rarity, else map]",
+)
 @device_option
 @json_option
 def calibrate(

@@ -25,7 +25,7 @@ LADDER = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # dampings tried at once, in units of the 
 GENTLEST, HARDEST = 1e-6, 1e6  # damping, in units of the normal matrix's mean diagonal
 CHORDS = 2  # moves made on one Jacobian
 TURNS = 3  # solutions of the weighted problem a move
-NUDGE, NUDGED = 1e-2, 32  # of a latent's number, for differences where forward mode is wanting; codes decoded together for these
+NUDGE, NUDGED = 5e-3, 32  # of a latent's number, for differences where forward mode is wanting; codes decoded together for these
 ONE_AT_A_TIME = Lock()  # torch keeps a single level of forward mode for all threads: two at once spoil each other's tangents
 
 
@@ -65,8 +65,8 @@ class GaussNewton:
     infinite ``huber`` the sum is half of that of squares. ``exact``: by forward mode; else by differences, as any thread may beside others.
 
     Each row has its own damping (Levenberg's, in units of its normal matrix's mean diagonal; ``rate`` at first): several are tried at once,
-    and the one of the least loss is taken where that is less than before. A Jacobian costs as much as 2 Z pictures, so that CHORDS moves
-    are made on each. ``ridge``: weight of the latent's mean square in the loss, which the residual need not hold.
+    and the one of the least loss is taken where that is less than before. A Jacobian costs as much as 2 Z pictures (by differences Z), so that
+    CHORDS moves are made on each. ``ridge``: weight of the latent's mean square in the loss, which the residual need not hold.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class GaussNewton:
         together = max(1, HELD // (values.shape[1] * self.latent.shape[1]))
         for at in torch.arange(len(rows), device=rows.device).split(together):
             some, left, own = rows[at], values[at], weights[at]
-            columns = self._columns(self.latent[some], some, decoded[0].numel())
+            columns = self._columns(self.latent[some], some, left, decoded[0].numel())
             for _ in range(CHORDS):
                 fell, left, own = self._chord(some, columns, left, own)
                 some, columns, left, own = some[fell], columns[fell], left[fell], own[fell]
@@ -111,20 +111,18 @@ class GaussNewton:
         values, weights = self.residual(decoded, self.problem.images[rows // self.problem.tries], latent)
         return values, weights.expand_as(values)
 
-    def _columns(self, latent: Tensor, rows: Tensor, size: int) -> Tensor:
-        """(n, Z, M): the derivatives of what is left over, at ``latent`` (n, Z); ``size``: pixels of a picture."""
+    def _columns(self, latent: Tensor, rows: Tensor, left: Tensor, size: int) -> Tensor:
+        """(n, Z, M): the derivatives of what is ``left`` (n, M) at ``latent`` (n, Z); ``size``: pixels of a picture."""
         if self.exact:
             try:
                 return jacobian(lambda z: self._left(self.problem.decode(z), z, rows)[0], latent, size)
             except NotImplementedError:
                 self.exact = False
         width = latent.shape[1]
-        units = NUDGE * torch.eye(width, device=latent.device, dtype=latent.dtype)
-        nudged = (latent[:, None, None] + torch.stack([units, -units])).flatten(0, 2)  # rows, either way, numbers
-        own = rows.repeat_interleave(2 * width)
-        parts = zip(nudged.split(NUDGED), own.split(NUDGED), strict=True)
-        left = torch.cat([self._left(self.problem.decode(z), z, of)[0] for z, of in parts]).view(len(rows), 2, width, -1)
-        return (left[:, 0] - left[:, 1]) / (2 * NUDGE)
+        nudged = (latent[:, None] + NUDGE * torch.eye(width, device=latent.device, dtype=latent.dtype)).flatten(0, 1)
+        parts = zip(nudged.split(NUDGED), rows.repeat_interleave(width).split(NUDGED), strict=True)
+        moved = torch.cat([self._left(self.problem.decode(z), z, of)[0] for z, of in parts]).view(len(rows), width, -1)
+        return (moved - left[:, None]) / NUDGE
 
     def _chord(self, rows: Tensor, columns: Tensor, values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Moves each row by the best of the damped steps: (n,) bool, those whose loss fell, and what is left over at each row's best."""

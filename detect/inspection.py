@@ -17,12 +17,13 @@ from cad.files import fingerprint, read_json, sha256, write, write_json
 from detect.calibrate import CALIBRATION, Conformal, calibrate_step, check_alpha, not_calibrated
 from detect.compare import Noise, Residuals, regions, scores
 from detect.explain import Namer
-from detect.projection import Projection, Projector, Settings, chunks, device_for, settings_for
+from detect.projection import MAP, Projection, Projector, Settings, chunks, device_for, settings_for
+from detect.typical import JOIN, Joint
 from train.images import restore
 from train.photographs import Photograph
 from train.runs import Run
 
-FORMAT = 2  # 1: the prior was about the training codes' mean
+FORMAT, OLDEST = 3, 2  # 1: the prior was about the training codes' mean; 2: a score of one term
 THINNED = 2**16  # pixels of an image from which the level of a region is told
 ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
 
@@ -67,12 +68,13 @@ class Calibration:
     settings: Settings
     run: str
     images: list[str]
+    joint: Joint
 
     def json(self) -> dict[str, Any]:
         return {
             "format": FORMAT, "run": self.run, "alpha": self.conformal.alpha, "n": len(self.conformal.scores), "threshold": self.conformal.threshold, "doubt": self.conformal.doubt(),
             "scores": [float(s) for s in self.conformal.scores], "level": self.level, "enough": self.enough, "settings": asdict(self.settings),
-            "noise": self.noise.json(), "encoder_noise": self.encoder_noise.json(), "images": self.images,
+            "noise": self.noise.json(), "encoder_noise": self.encoder_noise.json(), "images": self.images, "joint": self.joint.json(),
         }  # fmt: skip
 
     @classmethod
@@ -86,6 +88,7 @@ class Calibration:
             Settings(**data["settings"]),
             data["run"],
             data["images"],
+            Joint.from_json(data["joint"]) if "joint" in data else Joint((data["settings"]["score"],), (1.0,), (1.0,)),
         )
 
 
@@ -121,12 +124,8 @@ class Detector:
         return self.projector.project(pixels)
 
     def scored(self, maps: np.ndarray, terms: dict[str, np.ndarray]) -> np.ndarray:
-        """(B,) of (B, S, S) anomaly maps and the model's own terms: whichever the settings name. Raises InputError where it has no such term."""
-        if self.settings.score == "map":
-            return self.mapped(maps)
-        if self.settings.score not in terms:
-            raise InputError("--score", f'found "{self.settings.score}"', wanted=", ".join(["map", *terms]))
-        return terms[self.settings.score]
+        """(B,) of (B, S, S) anomaly maps and what else is strange, by whichever the settings name: once calibrated."""
+        return self.calibration.joint.score({MAP: self.mapped(maps), **terms})
 
     def mapped(self, maps: np.ndarray) -> np.ndarray:
         """(B,) the mean of each map's highest pixels, as many as a defect of the networks' own picture has."""
@@ -149,13 +148,15 @@ class Detector:
                 plain += [found.encoder.row(i) for i in images]
                 terms += [{k: v[i : i + 1] for k, v in found.terms.items()} for i in images]
         noise, parts = noise_of(rows)
-        own, high = [], []
+        peaks, high = [], []
         for i, row in enumerate(rows):  # an image's map by the noise of the others; one at a time, for they may be large
             anomaly = (noise.without(parts, i) if len(rows) > 1 else noise).maps(row)
-            own.append(self.scored(anomaly, terms[i]))
+            peaks.append(self.mapped(anomaly))
             high.append(anomaly.ravel()[:: max(1, anomaly.size // THINNED)])
+        good = {MAP: np.concatenate(peaks), **{k: np.concatenate([t[k] for t in terms]) for k in terms[0]}}
+        joint = Joint.of(self.settings.score.split(JOIN), good)
         self.calibration = Calibration(
-            Conformal(np.sort(np.concatenate(own)), alpha),
+            Conformal(np.sort(joint.score(good)), alpha),
             noise,
             noise_of(plain)[0],
             float(np.quantile(np.concatenate(high), 0.999)),
@@ -163,6 +164,7 @@ class Detector:
             self.settings,
             run_id(self.run),
             [p.path.name for p in photographs],
+            joint,
         )
         return self.calibration
 
@@ -192,7 +194,7 @@ class Detector:
                         photograph,
                         maps[i],
                         float(own[i]),
-                        None if self.settings.score != "map" else float(encoder[i]),
+                        None if self.settings.score != MAP else float(encoder[i]),
                         int(views[i]),
                         int(projection.steps[i]),
                         projection.seconds / len(chunk),
@@ -268,7 +270,7 @@ def save_calibration(run: Any, calibration: Any, path: Path | None = None) -> Pa
 
 def load_calibration(run: Run, path: Path | None = None) -> Calibration:
     """Raises InputError where the run has none, or one of other weights or of a newer format."""
-    return read_calibration(run.folder, path, Calibration.of, newest=FORMAT, oldest=FORMAT, own=run_id(run), other="other weights")
+    return read_calibration(run.folder, path, Calibration.of, newest=FORMAT, oldest=OLDEST, own=run_id(run), other="other weights")
 
 
 def read_calibration(

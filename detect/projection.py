@@ -24,6 +24,7 @@ from detect.explain import start_codes
 from detect.forward_mode import Residual, pyramid_residual
 from detect.solvers import Decode, Loss
 from detect.starts import random_starts
+from detect.typical import JOIN, Density
 from train.images import prepare
 from train.losses import feature_distance, pyramid_l1
 from train.models.base import Projected
@@ -34,6 +35,7 @@ from train.tiles import Blend, Grid
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
 ROWS = 256  # images times their starts that a GPU descends with together
 AGAIN = 6  # of the forms that look much like the best, so many are descended from too
+MAP, RARITY = "map", "rarity"  # terms that a score may be of, beside the model's own
 OVERLAP = 4  # a tile's side over what it shares with the next
 
 Item = TypeVar("Item")
@@ -46,7 +48,7 @@ class Settings:
     ``steps`` of descent (0: the encoder's answer alone) by ``method`` from ``starts`` codes at ``rate`` (in the latents' deviations a step);
     ``features``: weight of the discriminator's feature distance; ``prior``: of the latent's squared distance from the encoder's answer, which
     is a good form's, or from the mean where there is no encoder; ``trust``: a pixel counts by how sure the generator is of it, at most so many
-    times the average (0: all alike); ``score``: ``map``, the anomaly map's highest pixels, or one of the model's own terms; with ``keep``, the
+    times the average (0: all alike); ``score``: ``map``, the anomaly map's highest pixels, or a term, or several with + between; with ``keep``, the
     best so many starts go on after ``scout`` steps; ``drawn`` of the starts are random. ``square``: weight of the squared difference, by which
     small things that are clearly off count more (gauss-newton goes by the rest alone). ``polish``: steps of Gauss-Newton, of latents of 64 or
     less, from the best form that was found and those that look much like it. ``tolerance``: the share of a loss by which it has to fall in eight
@@ -60,7 +62,7 @@ class Settings:
     prior: float = 0.2
     trust: float = 4.0
     method: str = "adam"
-    score: str = "map"
+    score: str = MAP
     keep: int = 0
     scout: int = 0
     drawn: int = 0
@@ -90,9 +92,21 @@ SETTINGS: dict[str, Settings] = {
 
 
 def settings_for(run: Run) -> Settings:
-    """A model's own; of a run on tiles, of which a picture has hundreds, the encoder's answer alone, where there is one."""
+    """A model's own; of a run on tiles, of which a picture has hundreds, the encoder's answer alone, where there is one.
+
+    Of photographs, which lie alike, it tells whether one is of a kind that good parts are; of a part drawn in every pose it would tell of the pose alone.
+    """
     own = SETTINGS[run.config.model]
-    return replace(own, steps=0) if run.config.picture and run.model.ENCODES else own
+    if run.config.picture:
+        return replace(own, steps=0) if run.model.ENCODES else own
+    return own if descriptors(run) is None else replace(own, score=f"{MAP}{JOIN}{RARITY}")
+
+
+def descriptors(run: Run) -> Tensor | None:
+    """(n, D) of good photographs, by which another is told to be rare; None of renders, and of tiles."""
+    if run.bank.scenes or run.config.picture or len(run.bank.thumbs) < 2:
+        return None
+    return run.bank.codes if run.model.ENCODES else run.bank.descriptors
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +136,8 @@ class Projector:
         codes = run.bank.codes.to(device)
         self.mean, self.spread = codes.mean(0), codes.std(0) + 1e-3
         self.bank = codes
+        known = descriptors(run)
+        self.density = None if known is None else Density.of(known.numpy())
 
     @property
     def together(self) -> int:
@@ -200,6 +216,10 @@ class Projector:
                 forms, log_size = model.expected(code)
             terms = model.terms(Projected(images, forms, code, codes, self.bank))
         terms = {k: v.float().cpu().numpy().astype(float) for k, v in terms.items()}
+        if self.density is not None:
+            with torch.no_grad():  # an encoder's answer is the first start
+                own = starts[:, 0] if model.ENCODES else model.described(images)
+            terms[RARITY] = self.density.rarity(own.float().cpu().numpy())
         return Projection(forms, Residuals.of(images, forms, log_size), encoder, terms, code.cpu().numpy(), steps, losses)
 
     def starts(self, images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import click
 from cad.command import SETTINGS, json_option, result, run, say, seed_option
 from cad.errors import InputError
 from cad.part import load
+from train.catalogue import NORMALIZE
 
 OUT = Path("out")
 
@@ -50,7 +51,7 @@ def formspect() -> None:
 )
 @click.option("--width", type=click.IntRange(8, 512), metavar="N", help="Channels of the networks' finest layer.")
 @click.option("--batch", type=click.IntRange(2), metavar="N", help="Images a step.")
-@click.option("--normalize", type=click.Choice(["standard", "none"]), help="standard: the networks see neither brightness nor contrast.")
+@click.option("--normalize", type=click.Choice(NORMALIZE), help="standard: the networks see neither brightness nor contrast.")
 @click.option("--alpha", type=float, default=0.05, metavar="RATE", help="The share of good parts that may be rejected.")
 @click.option("--jobs", type=click.IntRange(1), metavar="J", help="Processes that render.  [default: all cores]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where training and descent compute.")

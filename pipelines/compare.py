@@ -221,7 +221,7 @@ def views_and_config(name: str, seed: int, bench: Bench, budget: Budget) -> Any:
         views = of_dataset(open_dataset(bench.dataset, check=False))
     else:
         views = Views("photographs", bench.key, None, tuple(bench.train))
-    return views, config_for(budget.size, model=name, seed=seed, minutes=budget.minutes, epochs=budget.epochs)
+    return views, config_for(budget.size, model=name, seed=seed, minutes=budget.minutes, epochs=budget.epochs, normalize=views.normalize)
 
 
 def detector_of(made: Path, bench: Bench, budget: Budget, device: str, **settings: Any) -> tuple[Any, Asked]:

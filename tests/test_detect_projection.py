@@ -112,7 +112,7 @@ def test_a_score_that_is_none_is_refused(runs: dict[str, Run], dataset_folder: P
     seen = read_all(find_images(dataset_folder / "train" / "good")[:20], 32)
     own = detector.calibrate(seen, 0.05).conformal.scores
     assert np.allclose(own, np.sort(detector.project(np.stack([p.pixels for p in seen])).terms["own"]))
-    with pytest.raises(InputError, match=r'--score: found "beauty"; wanted map, residual'):
+    with pytest.raises(InputError, match=r'--score: found "beauty"; wanted one or more of map, residual'):
         Detector(runs["ganomaly"], device="cpu", settings=Settings(steps=0, score="beauty")).calibrate(seen, 0.05)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,44 @@ def test_photographs_are_learned_from_and_looked_at(model: str, tmp_path: Path, 
     assert not (run / "part.yaml").exists()
     assert command(f"detect calibrate {tmp_path / 'new'} --run {run} --steps {3 if model == 'dcgan' else 1}")[0] == 0
     code, out, _ = command(f"detect inspect {tmp_path / 'new' / '000.png'} --run {run} --json")
-    assert code in (0, 1) and '"terms": {"residual"' in out
+    found = json.loads(out.splitlines()[0])
+    assert code in (0, 1) and {"residual", "rarity"} <= set(found["terms"])
+    assert open_run(run).config.normalize == "exposure"
+    told = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
+    assert told["settings"]["score"] == "map+rarity" and told["joint"]["names"] == ["map", "rarity"]
+
+
+def test_what_is_rare_is_strange_among_photographs(tmp_path: Path) -> None:
+    """The score is what the calibration makes of both terms; a picture of another kind is rarer than good ones are, by whichever model."""
+    from detect.inspection import Detector
+    from train.photographs import read_all
+
+    views = open_views(photographs(tmp_path / "images", 40))
+    good = read_all(open_views(photographs(tmp_path / "further", 40, seed=1)).good, 32)
+    other = tmp_path / "other.png"
+    Image.fromarray(np.kron(np.eye(8) * 255, np.ones((5, 5)))[..., None].repeat(3, 2).astype(np.uint8)).save(other)
+    for model in ("ganomaly", "descargan"):
+        config = config_for(32, model=model, normalize=views.normalize, **SMALL | {"epochs": 20})
+        fit(views, RunFolder(tmp_path / model, config, views.fingerprint), config, device="cpu")
+        detector = Detector(open_run(tmp_path / model), device="cpu")
+        detector.calibrate(good, 0.05)
+        seen = list(detector.inspect([*good[:9], *read_all([other], 32)]))
+        rarity = [i.terms["rarity"] for i, _, _ in seen]
+        assert np.median(rarity[:9]) < rarity[9] and np.median([i.score for i, _, _ in seen[:9]]) < seen[9][0].score
+        joint = detector.calibration.joint
+        for found, anomaly, _ in seen:
+            terms = {"map": detector.mapped(anomaly[None]), "rarity": np.array([found.terms["rarity"]])}
+            assert found.score == pytest.approx(joint.score(terms)[0], rel=1e-4)
+
+
+def test_of_renders_the_score_is_the_map(dataset_folder: Path, tmp_path: Path) -> None:
+    from detect.projection import descriptors, settings_for
+
+    views = open_views(dataset_folder)
+    config = config_for(32, model="ganomaly", normalize=views.normalize, **SMALL)
+    fit(views, RunFolder(tmp_path / "run", config, views.fingerprint), config, device="cpu")
+    run = open_run(tmp_path / "run")
+    assert config.normalize == "standard" and settings_for(run).score == "map" and descriptors(run) is None
 
 
 def test_tiles_cover_what_a_picture_is_cut_into(tmp_path: Path) -> None:

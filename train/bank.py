@@ -28,12 +28,14 @@ THUMB = 16  # px of the thumbnails
 @dataclass(frozen=True, eq=False)
 class Bank:
     """``codes`` (n, Z) float32 and ``code_thumbs`` (n, 256), the thumbnails of what they stand for; ``thumbs`` (m, 256) of good training views, and
-    their ``scenes`` and dimensions, () of photographs. Thumbnails are float32, of unit length."""
+    their ``scenes`` and dimensions, () of photographs. Thumbnails are float32, of unit length. ``descriptors`` (m, D) of photographs by a model that
+    encodes none (:meth:`train.models.base.Model.described`)."""
 
     codes: Tensor
     code_thumbs: Tensor
     thumbs: Tensor
     scenes: list[dict[str, Any]]
+    descriptors: Tensor | None = None
 
 
 def thumbnails(images: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ def make_bank(model: Model, views: Views, config: Config) -> Bank:
     """Of a trained model in evaluation mode, on the processor. Codes are what the encoder answers to the views; the views' own poses, where codes are
     physical; draws from the prior, where nothing leads back from an image; none, where forms have no codes."""
     scenes = (views.scenes() or [])[:MOST]
-    codes, thumbs = [], []
+    codes, thumbs, described = [], [], []
     pictures = views.images(config, MOST)
     for start in range(0, len(pictures), 64):
         images = prepared(pictures[start : start + 64], config).float()
@@ -57,21 +59,25 @@ def make_bank(model: Model, views: Views, config: Config) -> Bank:
         thumbs.append(thumbnails(images))
         if model.ENCODES:
             codes.append(model.encode(images.contiguous(memory_format=torch.channels_last)))
-    seen = torch.cat(thumbs)
+        elif not scenes and (own := model.described(images)) is not None:
+            described.append(own.float())
+    seen, descriptors = torch.cat(thumbs), torch.cat(described) if described else None
     if CATALOGUE[config.model].needs == "scenes":
         return Bank(torch.from_numpy(codes_of([s["scene"] for s in scenes])).float(), seen, seen, scenes)
     if model.ENCODES:
         return Bank(torch.cat(codes), seen, seen, scenes)
     if not model.DECODES:
-        return Bank(torch.zeros(len(seen), config.latent), seen, seen, scenes)
+        return Bank(torch.zeros(len(seen), config.latent), seen, seen, scenes, descriptors)
     drawn = torch.randn((DRAWN, config.latent), generator=torch.Generator().manual_seed(config.seed))
-    return Bank(drawn, torch.cat([thumbnails(model.decode(part)) for part in drawn.split(64)]), seen, scenes)
+    return Bank(drawn, torch.cat([thumbnails(model.decode(part)) for part in drawn.split(64)]), seen, scenes, descriptors)
 
 
 def save_bank(bank: Bank, folder: Path) -> None:
     held = {"codes": bank.codes, "thumbs": bank.thumbs}
     if bank.code_thumbs is not bank.thumbs:
         held["code_thumbs"] = bank.code_thumbs
+    if bank.descriptors is not None:
+        held["descriptors"] = bank.descriptors
     with whole(folder / CODES) as temporary:
         save_file({k: v.contiguous() for k, v in held.items()}, temporary)
     write(folder / SCENES, "".join(json.dumps(line) + "\n" for line in bank.scenes))
@@ -81,4 +87,4 @@ def open_bank(folder: Path) -> Bank:
     """Raises what a damaged or missing file does: FileNotFoundError, SafetensorError, json.JSONDecodeError."""
     held = load_file(folder / CODES)
     scenes = [json.loads(line) for line in (folder / SCENES).read_text(encoding="utf-8").splitlines()]
-    return Bank(held["codes"], held.get("code_thumbs", held["thumbs"]), held["thumbs"], scenes)
+    return Bank(held["codes"], held.get("code_thumbs", held["thumbs"]), held["thumbs"], scenes, held.get("descriptors"))

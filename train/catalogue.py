@@ -22,6 +22,8 @@ class Entry:
     needs: str = ""
 
 
+NORMALIZE = ("standard", "exposure", "none")  # what of each image's own brightness and contrast is taken out: train.images
+
 GAN = {"latent": 64, "adversarial": 1.0, "adversarial_every": 1, "rate": 1e-3, "batch": 32, "spectral": False}
 # of a few hundred photographs a generator from noise soon makes one picture; a judge that sees its neighbours does not let it
 PLAIN = GAN | {"game": "cross-entropy", "penalty": "r1", "penalty_weight": 1.0, "minibatch": True, "rate": 5e-4}

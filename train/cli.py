@@ -9,7 +9,7 @@ import click
 
 from cad.command import SETTINGS, json_option, result, run, say, seed_option
 from cad.errors import InputError
-from train.catalogue import CATALOGUE
+from train.catalogue import CATALOGUE, NORMALIZE
 
 DATA, RUNS = Path("data"), Path("runs")
 FORM = (
@@ -43,7 +43,11 @@ def train() -> None:
 @click.option("--width", type=click.IntRange(8, 512), metavar="N", help="Channels of the finest layer.")
 @click.option("--filter", type=click.Choice(["3", "5"]), metavar="PX", help="Filter size of the convolutions.")
 @click.option("--batch-norm/--no-batch-norm", default=None, help="Batch normalisation in encoder and generator.")
-@click.option("--normalize", type=click.Choice(["standard", "none"]), help="standard: each image's grey values to mean 0, deviation 1.")
+@click.option(
+    "--normalize",
+    type=click.Choice(NORMALIZE),
+    help="standard: the networks see neither brightness nor contrast. exposure: contrast alone.  [default: of renders standard, of photographs exposure]",
+)
 @click.option(
     "--corrupt", type=click.FloatRange(0, 1), metavar="SHARE", help="Share of images that the encoder sees with a patch disturbed."
 )
@@ -121,7 +125,7 @@ def fit(
 
     folder = dataset or _the_dataset()
     views = open_views(folder, known)
-    config = config_for(views.size, seed=seed, **options)
+    config = config_for(views.size, seed=seed, **options | {"normalize": options["normalize"] or views.normalize})
     run_folder = output or RUNS / folder.name
     if dry_run:
         from cad.reading import yaml_text

@@ -8,6 +8,7 @@ from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GREY = np.array(LUMA, np.float32)
+WHITE, DARKEST = 0.9, 0.02  # the quantile of an image's greys that is its white; the least that it counts as
 
 
 def grey(images: np.ndarray) -> np.ndarray:
@@ -16,23 +17,29 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 
 def prepare(images: np.ndarray, normalize: str) -> Tensor:
-    """(n, H, W, 3) uint8 -> (n, 1, H, W) float32: grey; ``standard``: less its image's mean, over twice its deviation."""
+    """(n, H, W, 3) uint8 -> (n, 1, H, W) float32: grey; ``standard``: less its image's mean, over twice its deviation, so that neither brightness nor
+    contrast is seen; ``exposure``: over its image's white, black at -1 and white at 1, so that contrast is; ``none``: as photographed, in [-1, 1]."""
     values = torch.from_numpy(grey(images))[:, None]
-    if normalize == "standard":
-        mean, deviation = values.mean((1, 2, 3), keepdim=True), values.std((1, 2, 3), keepdim=True)
-        return (values - mean) / (2 * deviation + 1e-2)
-    return values * 2 - 1
+    middle, unit = _scale(values, normalize)
+    return (values - middle) / unit
 
 
 def restore(forms: Tensor, images: np.ndarray, normalize: str) -> np.ndarray:
     """(n, 1, H, W) of what :func:`prepare` gives -> (n, H, W) float32 in [0, 1], in the greys of ``images`` (n, H, W, 3) uint8."""
-    values, made = torch.from_numpy(grey(images)), forms[:, 0].float().cpu()
+    middle, unit = _scale(torch.from_numpy(grey(images))[:, None], normalize)
+    return (forms.float().cpu() * unit + middle)[:, 0].clamp(0, 1).numpy()
+
+
+def _scale(values: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
+    """The grey that each image's (n, 1, H, W) has as 0, and that which it has as 1 more; (n, 1, 1, 1)."""
     if normalize == "standard":
-        mean, deviation = values.mean((1, 2), keepdim=True), values.std((1, 2), keepdim=True)
-        made = made * (2 * deviation + 1e-2) + mean
+        return values.mean((1, 2, 3), keepdim=True), 2 * values.std((1, 2, 3), keepdim=True) + 1e-2
+    if normalize == "exposure":
+        white = torch.from_numpy(np.quantile(values.numpy(), WHITE, axis=(1, 2, 3), keepdims=True).astype(np.float32))
+        half = white.clamp(min=DARKEST) / 2
     else:
-        made = (made + 1) / 2
-    return made.clamp(0, 1).numpy()
+        half = torch.full((len(values), 1, 1, 1), 0.5)
+    return half, half
 
 
 def disturbed(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -39,6 +39,12 @@ class Views:
         return self.dataset.size if self.dataset else USUAL
 
     @property
+    def normalize(self) -> str:
+        """How images are prepared where nothing is said: of photographs contrast is kept, for a defect's darkness is one with it; a part that is drawn before
+        one background may be photographed before another."""
+        return "standard" if self.dataset else "exposure"
+
+    @property
     def count(self) -> int:
         return len(self.dataset.of("train", "good")) if self.dataset else len(self.good)
 

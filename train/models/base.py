@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from train import game
 from train.augment import augment, draws
@@ -15,6 +16,7 @@ from train.config import Config
 from train.losses import doubt_loss, feature_distance, perceptual_distance, pyramid_l1
 from train.networks import LOG_START
 
+COARSE = 4  # px of the features that describe an image
 DOUBT_EVERY = 3  # steps between two of the expected residual's: it is learned long before the picture is
 
 
@@ -138,6 +140,14 @@ class Model(nn.Module):
         """The discriminator's, finest first; none where there is no discriminator."""
         judge = getattr(self, "discriminator", None)
         return judge(image)[1] if judge is not None else []
+
+    def described(self, image: Tensor) -> Tensor | None:
+        """(B, D) by which an image is told from others: its code, else the discriminator's coarsest features, at most COARSE x COARSE of each; None where
+        there is neither."""
+        if self.ENCODES:
+            return self.encode(image)
+        features = self.features(image)
+        return functional.adaptive_avg_pool2d(features[-1], min(COARSE, features[-1].shape[-1])).flatten(1) if features else None
 
     def begin(self, images: Tensor, poses: Tensor | None) -> None:
         """Called once, before training, with all training images (n, 1, P, P) and their (n, C) poses, where they are known."""
