@@ -34,7 +34,7 @@ from train.tiles import Blend, Grid
 
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
 ROWS = 256  # images times their starts that a GPU descends with together
-AGAIN = 6  # of the forms that look much like the best, so many are descended from too
+AGAIN = 4  # of the forms that look much like the best, so many are descended from too
 MAP, RARITY = "map", "rarity"  # terms that a score may be of, beside the model's own
 OVERLAP = 4  # a tile's side over what it shares with the next
 
@@ -55,7 +55,7 @@ class Settings:
     steps for the descent to go on; 0: it always does.
     """
 
-    steps: int = 84
+    steps: int = 88
     starts: int = 1
     rate: float = 0.03
     features: float = 0.05

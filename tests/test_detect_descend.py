@@ -106,7 +106,7 @@ def test_latents_are_the_best_of_each_start(method: str) -> None:
 
 def test_loss_is_the_least_of_the_trajectory() -> None:
     _, images, starts = draw(6)
-    found = far(images, starts, steps=40, rate=1.0)  # a rate that overshoots: the last step is not the best
+    found = far(images, starts, steps=6, rate=5.0)  # a rate that overshoots: the last step is not the best
     least, where = found.trajectory.amin(0).min(1)
     assert torch.equal(found.loss, least) and torch.equal(found.start, where)
     assert bool((found.trajectory[-1].amin(1) > least).any())
@@ -229,11 +229,11 @@ def test_one_step_has_the_size_of_the_rate() -> None:
     assert bool(((found.latent - starts[:, 0]).sign() == (codes - starts[:, 0]).sign()).all())
 
 
-def test_rate_falls_towards_a_fiftieth() -> None:
+def test_rate_falls_by_the_square_of_what_is_left() -> None:
     _, images, starts = draw(2, starts=1)
     slope = torch.tensor([2.0, -0.5, 1.0, -3.0])  # of a loss that is linear: each of Adam's steps then has the size of its rate
     found = descend(decode, lambda form, image, latent: latent @ slope, images, starts, steps=4, rate=0.1)
-    way = 0.1 * (1.0 + 0.755 + 0.51 + 0.265)
+    way = 0.1 * sum(0.005 + 0.995 * left**2 for left in (1.0, 0.75, 0.5, 0.25))
     torch.testing.assert_close(found.latent - starts[:, 0], (-way * slope.sign()).expand(2, WIDTH), rtol=1e-4, atol=0)
 
 
@@ -437,8 +437,9 @@ def test_gauss_newton_goes_by_differences_where_there_is_no_forward_mode(monkeyp
 def test_differences_are_what_forward_mode_says(network: nn.Module) -> None:
     latent, images = draw_latents(3), torch.zeros((3, 1, 8, 8), dtype=torch.float64)
     problem = Problem(network, lambda form, image, z: pyramid_l1(form, image), images, 1)
-    exact, near = (GaussNewton(problem, latent, pyramid_residual, exact=way)._columns(latent, torch.arange(3), 64) for way in (True, False))
-    torch.testing.assert_close(near, exact, rtol=0, atol=1e-3)
+    rows, (left, _) = torch.arange(3), pyramid_residual(network(latent), images, latent)
+    exact, near = (GaussNewton(problem, latent, pyramid_residual, exact=way)._columns(latent, rows, left, 64) for way in (True, False))
+    torch.testing.assert_close(near, exact, rtol=0, atol=5e-3)
 
 
 def test_jacobian_is_the_same_in_threads(network: nn.Module) -> None:
