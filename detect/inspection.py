@@ -23,7 +23,7 @@ from train.images import restore
 from train.photographs import Photograph
 from train.runs import Run
 
-FORMAT, OLDEST = 3, 2  # 1: the prior was about the training codes' mean; 2: a score of one term
+FORMAT = 3  # 1: the prior was about the training codes' mean; 2: a score of one term, another descent
 THINNED = 2**16  # pixels of an image from which the level of a region is told
 ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
 
@@ -88,7 +88,7 @@ class Calibration:
             Settings(**data["settings"]),
             data["run"],
             data["images"],
-            Joint.from_json(data["joint"]) if "joint" in data else Joint((data["settings"]["score"],), (1.0,), (1.0,)),
+            Joint.from_json(data["joint"]),
         )
 
 
@@ -270,7 +270,7 @@ def save_calibration(run: Any, calibration: Any, path: Path | None = None) -> Pa
 
 def load_calibration(run: Run, path: Path | None = None) -> Calibration:
     """Raises InputError where the run has none, or one of other weights or of a newer format."""
-    return read_calibration(run.folder, path, Calibration.of, newest=FORMAT, oldest=OLDEST, own=run_id(run), other="other weights")
+    return read_calibration(run.folder, path, Calibration.of, newest=FORMAT, oldest=FORMAT, own=run_id(run), other="other weights")
 
 
 def read_calibration(

@@ -239,10 +239,10 @@ def test_too_few_good_images_are_refused(folder: Path, good: list[Photograph]) -
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(3, r"c.json: found format 3; wanted at most 2"), (1, r"c.json: found format 1, of an older formspect")]
+    ("number", "said"), [(4, r"c.json: found format 4; wanted at most 3"), (2, r"c.json: found format 2, of an older formspect")]
 )
 def test_calibration_of_another_format_is_refused(number: int, said: str, folder: Path, calibration: Calibration, tmp_path: Path) -> None:
-    """One of format 1 was made by another descent: what it calls usual is not what is found now."""
+    """One of format 2 was made by another descent: what it calls usual is not what is found now."""
     (tmp_path / "c.json").write_text(json.dumps(calibration.json() | {"format": number}))
     with pytest.raises(InputError, match=said):
         load_calibration(open_run(folder), tmp_path / "c.json")
