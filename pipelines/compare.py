@@ -325,7 +325,7 @@ def table(records: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     rows = []
     for name, own in records.items():
         whole = [float(np.mean([v["image_auroc"] for v in r["classes"].values()])) for r in own]
-        row = {"model": name, "kind": "learned" if name in CATALOGUE else CAD if name == CAD else "baseline", "seeds": len(own)}
+        row = {"model": name, "kind": _kind(name), "seeds": len(own)}
         row |= {"image_auroc": _mean(whole), "spread": _spread(whole)}
         row["classes"] = {
             label: {
@@ -343,6 +343,12 @@ def table(records: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         row["accuracy_spread"] = _spread([r["accuracy"] for r in own])
         rows.append(row)
     return sorted(rows, key=lambda r: -r["image_auroc"])
+
+
+def _kind(name: str) -> str:
+    if name == CAD:
+        return CAD
+    return "learned" if name in CATALOGUE and not CATALOGUE[name].baseline else "baseline"
 
 
 def best(rows: list[dict[str, Any]]) -> dict[str, Any]:

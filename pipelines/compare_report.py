@@ -20,7 +20,7 @@ def write_report(figures: dict[str, Any], bench: Bench, folder: Path, budget: Bu
     from detect.report import environment, svg
     from train.catalogue import CATALOGUE
 
-    shown = [r["model"] for r in figures["table"] if r["kind"] == "learned"] if pictures else []
+    shown = [r["model"] for r in figures["table"] if r["model"] in CATALOGUE] if pictures else []
     sections = {name: found for name in shown if (found := _diagnosed(name, bench, folder, budget, device)) is not None}
     page = (
         environment("pipelines")

@@ -12,7 +12,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """``code``: module and class below train.models; ``settings``: where its defaults differ; ``needs``: ``scenes`` where it learns from known poses."""
+    """``code``: module and class below train.models; ``settings``: where its defaults differ; ``needs``: ``scenes`` where it learns from known poses;
+    ``baseline``: it is here to be compared with."""
 
     code: str
     learns: str
@@ -20,6 +21,7 @@ class Entry:
     cost: str
     settings: dict[str, Any] = field(default_factory=dict)
     needs: str = ""
+    baseline: bool = False
 
 
 NORMALIZE = ("standard", "exposure", "none")  # what of each image's own brightness and contrast is taken out: train.images
@@ -111,6 +113,7 @@ CATALOGUE: dict[str, Entry] = {
         "Bergmann et al. 2019",
         "one encoder, one generator; one pass an image",
         {"adversarial": 0.0, "corrupt": 0.0},
+        baseline=True,
     ),
 }
 
