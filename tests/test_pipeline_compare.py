@@ -129,7 +129,9 @@ def test_only_what_the_images_tell_is_told() -> None:
             "ae-ssim": record("ae-ssim", 0.91, 0.9, 0.92),
         }
     )
-    assert rows[0]["model"] == "ae-ssim" and rows[0]["kind"] == "baseline" and best(rows)["learned"] == "unet-gan"  # one to be compared with
+    assert (
+        rows[0]["model"] == "ae-ssim" and rows[0]["kind"] == "baseline" and best(rows)["learned"] == "unet-gan"
+    )  # one to be compared with
     assert best(rows[1:]) == {"model": "unet-gan", "image_auroc": 0.9, "not_told_apart": ["colour"], "learned": "unet-gan"}
 
 
