@@ -20,9 +20,8 @@ LEAST = 1e-9  # of a term, before its logarithm
 
 @dataclass(frozen=True, eq=False)
 class Density:
-    """The density of good parts' descriptors: Gaussian kernels about each (Parzen 1962), on their principal components at unit variance, as wide as Scott's rule (1992)
-    has it. A nearest form may fit a photograph well and yet be one that no good part has: its code says so.
-    """
+    """The density of good parts' descriptors: Gaussian kernels about each (Parzen 1962), on their principal components at unit variance, as wide as
+    Scott's rule (1992) has it. A nearest form may fit a photograph well and yet be one that no good part has: its code says so."""
 
     middle: np.ndarray
     axes: np.ndarray  # (D, k), over each one's deviation
@@ -63,9 +62,7 @@ class Joint:
             if name not in good:
                 raise InputError("--score", f'found "{name}"', wanted=f"one or more of {', '.join(good)}, with {JOIN} between")
             if len(names) > 1 and good[name].min() < 0:
-                raise InputError(
-                    "--score", f'found "{name}" beside others, and it may be negative', wanted=f"it alone, or {JOIN.join(names[:1])}"
-                )
+                raise InputError("--score", f'found "{name}" beside others, and it may be negative', wanted="it alone")
         if len(names) == 1:
             return cls(tuple(names), (1.0,), (1.0,))
         logs = [np.log(np.maximum(good[n], LEAST)) for n in names]
