@@ -91,7 +91,9 @@ terms_option = click.option(
 @click.option("--starts", type=click.IntRange(1, 256), metavar="K", help="Learned forms: codes to descend from, the encoder's first.")
 @click.option("--drawn", type=click.IntRange(0, 256), metavar="R", help="Learned forms: of the starts, so many at random.")
 @click.option(
-    "--method", type=click.Choice(["sgd", "adam", "l-bfgs", "gauss-newton"]), help="Learned forms: of descent.  [default: the model's own]"
+    "--method",
+    type=click.Choice(["sgd", "adam", "nadam", "l-bfgs", "gauss-newton"]),
+    help="Learned forms: of descent.  [default: the model's own]",
 )
 @click.option(
     "--score",

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cad.errors import InputError, nearest
 from detect.forward_mode import WIDEST, GaussNewton, Residual, pyramid_residual
-from detect.solvers import LBFGS, Adam, Decode, Loss, Problem, Sgd
+from detect.solvers import LBFGS, Adam, Decode, Loss, Nadam, Problem, Sgd
 
-METHODS = {"sgd": Sgd, "adam": Adam, "l-bfgs": LBFGS, "gauss-newton": GaussNewton}
+METHODS = {"sgd": Sgd, "adam": Adam, "nadam": Nadam, "l-bfgs": LBFGS, "gauss-newton": GaussNewton}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def descend(
 ) -> Descent:
     """Down on ``loss(decode(z), image, z)`` from ``starts`` (B, K, Z) for ``images`` (B, ...), all rows at once, by a ``method``:
 
-    ``sgd`` and ``adam``: a gradient a step, against the mean of the gradients so far; ``rate`` falls as each has it. ``l-bfgs``: curvature from
+    ``sgd``, ``adam`` and ``nadam``: a gradient a step, against the mean of the gradients so far; ``rate`` falls as each has it. ``l-bfgs``: curvature from
     the gradients of the last steps, each step searched along. ``gauss-newton``: curvature from the ``residual``'s Jacobian, for latents of
     64 or less, with ``huber``, ``ridge`` and ``exact`` as :class:`detect.forward_mode.GaussNewton` has them; a step takes the time of Z / 3 of adam's.
     ``rate`` is in units of each latent's spread over the starts' population (adam: the longest step; l-bfgs: the first one's root mean

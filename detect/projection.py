@@ -29,13 +29,14 @@ from train.images import prepare
 from train.losses import feature_distance, pyramid_l1
 from train.models.base import Projected
 from train.networks import frozen
+from train.places import Places
 from train.runs import Run
 from train.tiles import Blend, Grid
 
 CHUNK, LARGE = 16, 2  # images, or tiles of one, projected at a time; large pictures
 ROWS = 256  # images times their starts that a GPU descends with together
 AGAIN = 4  # of the forms that look much like the best, so many are descended from too
-MAP, RARITY = "map", "rarity"  # terms that a score may be of, beside the model's own
+MAP, RARITY, PATCH = "map", "rarity", "patch-rarity"  # terms that a score may be of, beside the model's own
 OVERLAP = 4  # a tile's side over what it shares with the next
 
 Item = TypeVar("Item")
@@ -57,11 +58,11 @@ class Settings:
 
     steps: int = 88
     starts: int = 1
-    rate: float = 0.03
+    rate: float = 0.07
     features: float = 0.05
     prior: float = 0.2
     trust: float = 4.0
-    method: str = "adam"
+    method: str = "nadam"
     score: str = MAP
     keep: int = 0
     scout: int = 0
@@ -78,14 +79,14 @@ SETTINGS: dict[str, Settings] = {
     "noisy-gan": Settings(),
     "unet-som": Settings(steps=0),
     "dcgan": Settings(steps=150, starts=4, rate=0.5, features=0.0, prior=0.002, trust=0.0, method="sgd", tolerance=2e-4),
-    "anogan": Settings(steps=60, starts=4, rate=0.1, features=0.1, prior=0.002, trust=0.0, keep=2, tolerance=2e-4),
+    "anogan": Settings(steps=60, starts=4, rate=0.1, features=0.1, prior=0.002, trust=0.0, method="adam", keep=2, tolerance=2e-4),
     "f-anogan": Settings(steps=0),
     "bigan": Settings(steps=0),
-    "egbad": Settings(steps=60, starts=5, drawn=4, rate=0.1, features=0.0, prior=0.002, trust=0.0, keep=2, tolerance=2e-4),
+    "egbad": Settings(steps=60, starts=5, drawn=4, rate=0.1, features=0.0, prior=0.002, trust=0.0, method="adam", keep=2, tolerance=2e-4),
     "ganomaly": Settings(steps=0),
     "descargan": Settings(steps=0),
     "conditioned": Settings(
-        steps=15, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, keep=4, square=4.0, polish=3, tolerance=2e-4
+        steps=15, starts=24, rate=0.1, features=0.0, prior=0.0, trust=0.0, method="adam", keep=4, square=4.0, polish=3, tolerance=2e-4
     ),
     "ae-ssim": Settings(steps=0),
 }
@@ -94,12 +95,14 @@ SETTINGS: dict[str, Settings] = {
 def settings_for(run: Run) -> Settings:
     """A model's own; of a run on tiles, of which a picture has hundreds, the encoder's answer alone, where there is one.
 
-    Of photographs, which lie alike, it tells whether one is of a kind that good parts are; of a part drawn in every pose it would tell of the pose alone.
+    Of photographs, which lie alike, it tells whether one, and each place of it, is of a kind that good parts are; of a part drawn in every pose that would
+    tell of the pose alone.
     """
     own = SETTINGS[run.config.model]
     if run.config.picture:
         return replace(own, steps=0) if run.model.ENCODES else own
-    return own if descriptors(run) is None else replace(own, score=f"{MAP}{JOIN}{RARITY}")
+    terms = [MAP, *([] if descriptors(run) is None else [RARITY]), *([] if run.bank.places is None else [PATCH])]
+    return replace(own, score=JOIN.join(terms))
 
 
 def descriptors(run: Run) -> Tensor | None:
@@ -138,6 +141,8 @@ class Projector:
         self.bank = codes
         known = descriptors(run)
         self.density = None if known is None else Density.of(known.numpy())
+        places = run.bank.places
+        self.places = None if places is None else Places(places.middle.to(device), places.whiten.to(device))
 
     @property
     def together(self) -> int:
@@ -220,6 +225,9 @@ class Projector:
             with torch.no_grad():  # an encoder's answer is the first start
                 own = starts[:, 0] if model.ENCODES else model.described(images)
             terms[RARITY] = self.density.rarity(own.float().cpu().numpy())
+        if self.places is not None:
+            with torch.no_grad():
+                terms[PATCH] = self.places.look(model.texture(images).float())[0]
         return Projection(forms, Residuals.of(images, forms, log_size), encoder, terms, code.cpu().numpy(), steps, losses)
 
     def starts(self, images: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from scipy.spatial.distance import cdist
 from cad.errors import InputError
 from detect import baselines, patch_baselines
 from detect.baselines import BASELINES, Baseline, Fitted, colour_scores, colours, thumbs
-from detect.patch_baselines import NEAR, RIDGE, SMOOTH, centres, learn_padim, learn_patchcore
+from detect.patch_baselines import NEAR, centres, learn_padim, learn_patchcore
 from pipelines.benchmark_baselines import CALIBRATE, bench, figures, measured
 from train.filters import available
+from train.places import RIDGE, SMOOTH
 
 torch.set_num_threads(1)
 PLAIN = [n for n, b in BASELINES.items() if b.extra is None]

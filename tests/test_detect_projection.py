@@ -73,7 +73,7 @@ def test_an_image_is_projected_alike_alone_and_among_others(name: str, runs: dic
     assert together.forms.shape == (5, 1, 32, 32) and all(np.isfinite(v).all() for v in together.terms.values())
 
 
-@pytest.mark.parametrize("method", ["sgd", "adam", "l-bfgs", "gauss-newton"])
+@pytest.mark.parametrize("method", ["sgd", "adam", "nadam", "l-bfgs", "gauss-newton"])
 @pytest.mark.parametrize("name", DESCENDED)
 def test_every_method_goes_down(name: str, method: str, runs: dict[str, Run], pixels: np.ndarray) -> None:
     still = Settings(steps=1, starts=2, rate=1e-9, features=0.0, prior=0.0, trust=0.0)

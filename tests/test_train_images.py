@@ -55,15 +55,21 @@ def test_standard_leaves_a_flat_picture_flat() -> None:
     assert float(prepare(np.full((1, 32, 32, 3), 77, np.uint8), "standard").abs().max()) < 1e-4  # not noise blown up
 
 
-def test_exposure_takes_out_a_gain_and_keeps_contrast(rng: np.random.Generator) -> None:
+def test_brightness_takes_out_a_gain_and_keeps_contrast(rng: np.random.Generator) -> None:
     dark = rng.integers(0, 60, (2, 32, 32, 3), np.uint8)
-    torch.testing.assert_close(prepare(4 * dark, "exposure"), prepare(dark, "exposure"), rtol=0, atol=1e-5)
+    torch.testing.assert_close(prepare(4 * dark, "brightness"), prepare(dark, "brightness"), rtol=0, atol=1e-5)
     half = dark.copy()
     half[:, :, :16] //= 2  # what is half as bright stays so
-    whole, darker = ((prepare(x, "exposure") + 1) for x in (dark, half))
+    whole, darker = (prepare(x, "brightness") + 2.5 for x in (dark, half))  # black at 0
     shown = (darker[..., :16].mean() / darker[..., 16:].mean()) / (whole[..., :16].mean() / whole[..., 16:].mean())
     assert float(shown) == pytest.approx(0.49, abs=0.02)  # half, rounded down
-    assert torch.isfinite(prepare(np.zeros((1, 32, 32, 3), np.uint8), "exposure")).all()
+    assert torch.isfinite(prepare(np.zeros((1, 32, 32, 3), np.uint8), "brightness")).all()
+
+
+def test_brightness_has_black_and_white_where_it_says() -> None:
+    seen = np.full((1, 32, 32, 3), 200, np.uint8)
+    seen[:, :2] = 0
+    np.testing.assert_allclose(prepare(seen, "brightness").unique().numpy(), [-2.5, 0.5], atol=1e-5)
 
 
 def test_none_spans_minus_one_to_one() -> None:
@@ -71,7 +77,7 @@ def test_none_spans_minus_one_to_one() -> None:
     torch.testing.assert_close(prepare(black_white, "none").amax((1, 2, 3)), torch.tensor([-1.0, 1.0]))
 
 
-@pytest.mark.parametrize("normalize", ["standard", "exposure", "none"])
+@pytest.mark.parametrize("normalize", ["standard", "brightness", "none"])
 def test_prepared_alone_or_together(pictures: np.ndarray, normalize: str) -> None:
     alone = torch.cat([prepare(p[None], normalize) for p in pictures])
     torch.testing.assert_close(prepare(pictures, normalize), alone, rtol=0, atol=1e-6)
@@ -154,7 +160,7 @@ def changed(after: Tensor, before: Tensor) -> Tensor:
     return ((after - before).abs().amax((1, 2, 3)) > 1e-2).float()
 
 
-@pytest.mark.parametrize("normalize", ["standard", "exposure", "none"])
+@pytest.mark.parametrize("normalize", ["standard", "brightness", "none"])
 def test_restore_undoes_prepare(normalize: str, rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
     np.testing.assert_allclose(restore(prepare(images, normalize), images, normalize), grey(images), atol=1e-6)

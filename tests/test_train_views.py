@@ -90,14 +90,14 @@ def test_photographs_are_learned_from_and_looked_at(model: str, tmp_path: Path, 
     assert command(f"detect calibrate {tmp_path / 'new'} --run {run} --steps {3 if model == 'dcgan' else 1}")[0] == 0
     code, out, _ = command(f"detect inspect {tmp_path / 'new' / '000.png'} --run {run} --json")
     found = json.loads(out.splitlines()[0])
-    assert code in (0, 1) and {"residual", "rarity"} <= set(found["terms"])
-    assert open_run(run).config.normalize == "exposure"
+    assert code in (0, 1) and {"residual", "rarity", "patch-rarity"} <= set(found["terms"])
+    assert open_run(run).config.normalize == "brightness"
     told = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
-    assert told["settings"]["score"] == "map+rarity" and told["joint"]["names"] == ["map", "rarity"]
+    assert told["settings"]["score"] == "map+rarity+patch-rarity" and told["joint"]["names"] == ["map", "rarity", "patch-rarity"]
 
 
 def test_what_is_rare_is_strange_among_photographs(tmp_path: Path) -> None:
-    """The score is what the calibration makes of both terms; a picture of another kind is rarer than good ones are, by whichever model."""
+    """The score is what the calibration makes of all terms; a picture of another kind is rarer than good ones are, by whichever model."""
     from detect.inspection import Detector
     from train.photographs import read_all
 
@@ -111,11 +111,11 @@ def test_what_is_rare_is_strange_among_photographs(tmp_path: Path) -> None:
         detector = Detector(open_run(tmp_path / model), device="cpu")
         detector.calibrate(good, 0.05)
         seen = list(detector.inspect([*good[:9], *read_all([other], 32)]))
-        rarity = [i.terms["rarity"] for i, _, _ in seen]
-        assert np.median(rarity[:9]) < rarity[9] and np.median([i.score for i, _, _ in seen[:9]]) < seen[9][0].score
+        for told in ([i.terms["rarity"] for i, _, _ in seen], [i.terms["patch-rarity"] for i, _, _ in seen], [i.score for i, _, _ in seen]):
+            assert np.median(told[:9]) < told[9]
         joint = detector.calibration.joint
         for found, anomaly, _ in seen:
-            terms = {"map": detector.mapped(anomaly[None]), "rarity": np.array([found.terms["rarity"]])}
+            terms = {"map": detector.mapped(anomaly[None])} | {k: np.array([found.terms[k]]) for k in ("rarity", "patch-rarity")}
             assert found.score == pytest.approx(joint.score(terms)[0], rel=1e-4)
 
 
@@ -126,7 +126,7 @@ def test_of_renders_the_score_is_the_map(dataset_folder: Path, tmp_path: Path) -
     config = config_for(32, model="ganomaly", normalize=views.normalize, **SMALL)
     fit(views, RunFolder(tmp_path / "run", config, views.fingerprint), config, device="cpu")
     run = open_run(tmp_path / "run")
-    assert config.normalize == "standard" and settings_for(run).score == "map" and descriptors(run) is None
+    assert config.normalize == "standard" and settings_for(run).score == "map" and descriptors(run) is None and run.bank.places is None
 
 
 def test_tiles_cover_what_a_picture_is_cut_into(tmp_path: Path) -> None:

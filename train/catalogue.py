@@ -24,7 +24,7 @@ class Entry:
     baseline: bool = False
 
 
-NORMALIZE = ("standard", "exposure", "none")  # what of each image's own brightness and contrast is taken out: train.images
+NORMALIZE = ("standard", "brightness", "none")  # what of each image's own brightness and contrast is taken out: train.images
 
 GAN = {"latent": 64, "adversarial": 1.0, "adversarial_every": 1, "rate": 1e-3, "batch": 32, "spectral": False}
 # of a few hundred photographs a generator from noise soon makes one picture; a judge that sees its neighbours does not let it

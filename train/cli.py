@@ -46,7 +46,7 @@ def train() -> None:
 @click.option(
     "--normalize",
     type=click.Choice(NORMALIZE),
-    help="standard: the networks see neither brightness nor contrast. exposure: contrast alone.  [default: of renders standard, of photographs exposure]",
+    help="What is taken out of each image. standard: brightness and contrast.  [default: standard of renders, brightness of photographs]",
 )
 @click.option(
     "--corrupt", type=click.FloatRange(0, 1), metavar="SHARE", help="Share of images that the encoder sees with a patch disturbed."

@@ -28,7 +28,7 @@ class Config(BaseModel):
     width: Annotated[int, Field(ge=8, le=512)] = 32  # channels of the finest layer; each coarser one has twice as many
     filter: Literal[3, 5] = 5
     batch_norm: bool = True
-    normalize: Literal["standard", "exposure", "none"] = "standard"  # what is taken out of each image: train.images.prepare
+    normalize: Literal["standard", "brightness", "none"] = "standard"  # what is taken out of each image: train.images.prepare
     corrupt: Annotated[float, Field(ge=0, le=1)] = 0.5  # share of images that the encoder sees with a patch disturbed
     pyramid: Weight = 1.0  # weight of the Laplacian-pyramid L1 loss
     adversarial: Weight = 0.02

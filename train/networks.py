@@ -37,6 +37,15 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return self.waist(self.body(image).flatten(1))
 
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Finest first, as the Discriminator's: (B, w, S/4, S/4), (B, 2w, S/8, S/8), (B, 4w, S/16, S/16)."""
+        features, x = [], image
+        for layer in self.body:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                features.append(x)
+        return features
+
 
 class Generator(nn.Module):
     """(B, Z) -> (B, 1, S, S); :meth:`expected` also says how far off a good part's picture may be, pixel by pixel."""

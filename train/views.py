@@ -42,7 +42,7 @@ class Views:
     def normalize(self) -> str:
         """How images are prepared where nothing is said: of photographs contrast is kept, for a defect's darkness is one with it; a part that is drawn before
         one background may be photographed before another."""
-        return "standard" if self.dataset else "exposure"
+        return "standard" if self.dataset else "brightness"
 
     @property
     def count(self) -> int:

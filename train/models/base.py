@@ -17,6 +17,7 @@ from train.losses import doubt_loss, feature_distance, perceptual_distance, pyra
 from train.networks import LOG_START
 
 COARSE = 4  # px of the features that describe an image
+PLACES, CHANNELS = 16, 128  # px of the features that describe its places, and how many of them at most
 DOUBT_EVERY = 3  # steps between two of the expected residual's: it is learned long before the picture is
 
 
@@ -148,6 +149,18 @@ class Model(nn.Module):
             return self.encode(image)
         features = self.features(image)
         return functional.adaptive_avg_pool2d(features[-1], min(COARSE, features[-1].shape[-1])).flatten(1) if features else None
+
+    def texture(self, image: Tensor) -> Tensor | None:
+        """(B, C, h, w) by which a place of an image is told from the same of others, h and w at most PLACES: the finer two features of the way back, else of
+        the discriminator; None where there is neither."""
+        features = self.encoder.features(image) if self.ENCODES else self.features(image)
+        if not features:
+            return None
+        fine, *coarser = features[:2]
+        side = min(PLACES, fine.shape[-1])
+        both = [functional.adaptive_avg_pool2d(fine, side), *(functional.interpolate(c, size=(side, side), mode="bilinear", align_corners=False) for c in coarser)]  # fmt: skip
+        both = torch.cat(both, 1)
+        return both[:, :: -(-both.shape[1] // CHANNELS)]
 
     def begin(self, images: Tensor, poses: Tensor | None) -> None:
         """Called once, before training, with all training images (n, 1, P, P) and their (n, C) poses, where they are known."""
