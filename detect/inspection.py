@@ -23,7 +23,7 @@ from train.images import restore
 from train.photographs import Photograph
 from train.runs import Run
 
-FORMAT = 3  # 1: the prior was about the training codes' mean; 2: a score of one term, another descent
+FORMAT = 4  # 1: the prior was about the training codes' mean; 2: a score of one term, another descent; 3: of terms, their product
 THINNED = 2**16  # pixels of an image from which the level of a region is told
 ENOUGH = 0.5  # the quantile of good parts' losses at which a descent may stop
 

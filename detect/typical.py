@@ -47,13 +47,15 @@ class Density:
 
 @dataclass(frozen=True)
 class Joint:
-    """Several terms as one score, each as strange as it is among good parts: the product of the terms, ``typical`` taken out of each, to a ``power``
-    by which their logarithms spread alike on good ones; in the first one's unit. The sum of the logarithms' deviations, were they independent
-    normal ones, is what tells best whether all have moved (Stouffer et al. 1949)."""
+    """Several terms as one score, each as strange as it is among good parts: their logarithms' deviations there, of which the strangest counts most and
+    all count (the logarithm of their exponentials' mean), in the first one's unit. Where a defect moves all, it tells about as well as the deviations' sum
+    does (Stouffer et al. 1949); where a term knows nothing of it, better.
+
+    ``typical`` and ``spread``: each term's geometric mean among good images, and its logarithm's deviation."""
 
     names: tuple[str, ...]
     typical: tuple[float, ...]
-    power: tuple[float, ...]
+    spread: tuple[float, ...]
 
     @classmethod
     def of(cls, names: Sequence[str], good: dict[str, np.ndarray]) -> Joint:
@@ -66,19 +68,19 @@ class Joint:
         if len(names) == 1:
             return cls(tuple(names), (1.0,), (1.0,))
         logs = [np.log(np.maximum(good[n], LEAST)) for n in names]
-        spread = [max(float(v.std()), 1e-3) for v in logs]
-        return cls(tuple(names), (1.0, *(float(np.exp(v.mean())) for v in logs[1:])), tuple(spread[0] / s for s in spread))
+        return cls(tuple(names), tuple(float(np.exp(v.mean())) for v in logs), tuple(max(float(v.std()), 1e-3) for v in logs))
 
     def score(self, terms: dict[str, np.ndarray]) -> np.ndarray:
         """(B,) float64 of the terms' (B,)."""
         if len(self.names) == 1:
             return np.asarray(terms[self.names[0]], np.float64)
-        ways = zip(self.names, self.typical, self.power, strict=True)
-        return np.exp(sum(p * np.log(np.maximum(terms[n], LEAST) / t) for n, t, p in ways))
+        ways = zip(self.names, self.typical, self.spread, strict=True)
+        deviations = [np.log(np.maximum(terms[n], LEAST) / t) / s for n, t, s in ways]
+        return self.typical[0] * np.exp(self.spread[0] * (logsumexp(deviations, axis=0) - np.log(len(self.names))))
 
     def json(self) -> dict[str, Any]:
-        return {"names": list(self.names), "typical": list(self.typical), "power": list(self.power)}
+        return {"names": list(self.names), "typical": list(self.typical), "spread": list(self.spread)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Joint:
-        return cls(tuple(data["names"]), tuple(map(float, data["typical"])), tuple(map(float, data["power"])))
+        return cls(tuple(data["names"]), tuple(map(float, data["typical"])), tuple(map(float, data["spread"])))

@@ -57,14 +57,25 @@ def test_a_unit_changes_no_order(first: float, second: float) -> None:
     np.testing.assert_allclose(Joint.of(["map", "rarity"], scaled[0]).score(scaled[1]), first * own, rtol=1e-9)
 
 
-def test_the_score_is_the_sum_of_deviations(rng: np.random.Generator) -> None:
+def test_the_strangest_term_counts_most(rng: np.random.Generator) -> None:
+    """Between the highest of the deviations and that less the logarithm of their number; all count; a term that is as usual takes little away."""
     good, seen = ({"map": np.exp(rng.normal(size=50)), "rarity": np.exp(0.2 * rng.normal(size=50))} for _ in range(2))
     logs = {k: np.log(v) for k, v in good.items()}
-    total = sum((np.log(seen[k]) - logs[k].mean()) / logs[k].std() for k in good)
-    found = (np.log(Joint.of(["map", "rarity"], good).score(seen)) - logs["map"].mean()) / logs["map"].std()
-    np.testing.assert_allclose(found, total, rtol=1e-9)
-    other = Joint.from_json(Joint.of(["map", "rarity"], good).json())
-    assert np.array_equal(other.score(seen), Joint.of(["map", "rarity"], good).score(seen))
+    deviations = np.stack([(np.log(seen[k]) - logs[k].mean()) / logs[k].std() for k in good])
+    joint = Joint.of(["map", "rarity"], good)
+    found = (np.log(joint.score(seen)) - logs["map"].mean()) / logs["map"].std()
+    assert (found <= deviations.max(0) + 1e-9).all() and (found >= deviations.max(0) - np.log(2) - 1e-9).all()
+    np.testing.assert_allclose(found, np.log(np.exp(deviations).mean(0)), rtol=1e-9, atol=1e-9)
+    for name in good:
+        assert (joint.score(seen | {name: 1.5 * seen[name]}) > joint.score(seen)).all()
+    other = Joint.from_json(joint.json())
+    assert np.array_equal(other.score(seen), joint.score(seen))
+
+
+def test_a_score_of_any_size_is_finite() -> None:
+    good = {"map": np.exp(np.linspace(-1e-3, 1e-3, 20)), "rarity": np.exp(np.linspace(-1, 1, 20))}
+    found = Joint.of(["map", "rarity"], good).score({"map": np.array([1e-30, 1.0, 1e6]), "rarity": np.array([0.0, 1.0, 1e9])})
+    assert np.isfinite(found).all() and (np.diff(found) > 0).all()
 
 
 def test_what_cannot_be_joined_is_refused(rng: np.random.Generator) -> None:
