@@ -25,7 +25,7 @@ from train.fit import batch_of, fit, optimizers_of, train_step
 from train.learning import Learning
 from train.losses import pyramid_l1
 from train.models import build
-from train.models.base import Model, Projected, trainable
+from train.models.base import CHANNELS, Model, Projected, trainable
 from train.physical import CODES
 from train.runs import RunFolder, open_run
 from train.views import of_dataset
@@ -186,6 +186,30 @@ def test_saved_and_opened_is_the_same(name: str, data: Dataset, tmp_path: Path) 
     assert run.bank.codes.shape[1] == config.latent and len(run.bank.code_thumbs) == len(run.bank.codes)
     files = [p for p in tmp_path.rglob("*") if p.is_file() and p.parent.name != "curves"]
     assert {p.suffix for p in files} <= {".safetensors", ".yaml", ".jsonl", ".png"}  # nothing in it is code
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texture_lies_where_the_image_does(name: str) -> None:
+    """A row an image, whatever its neighbours; a change in one corner is not told in the opposite one."""
+    torch.manual_seed(0)
+    model, images = build(tiny(name)).eval(), discs(4)
+    changed = images[:1].clone()
+    changed[..., :4, :4] += 1.0
+    with torch.no_grad():
+        found, alone, other = model.texture(images), model.texture(images[2:3]), model.texture(changed)
+    assert found.shape[0] == 4 and found.shape[1] <= CHANNELS and found.shape[2:] == (8, 8)
+    torch.testing.assert_close(found[2:3], alone, rtol=1e-4, atol=1e-5)
+    off = (other - found[:1]).abs().amax((0, 1))
+    assert off[0, 0] > 1e-4 and float(off[-1, -1]) == 0
+
+
+@pytest.mark.parametrize(("size", "side"), [(16, 4), (64, 16), (128, 16)])
+def test_texture_is_of_few_places_and_channels(size: int, side: int) -> None:
+    for width in (8, 96):
+        model = build(config_for(size, model="anogan", width=width, latent=8)).eval()
+        with torch.no_grad():
+            found = model.texture(torch.zeros(2, 1, size, size))
+        assert 3 <= found.shape[1] <= CHANNELS and found.shape[2:] == (side, side)
 
 
 @pytest.mark.parametrize("name", ["bigan", "f-anogan", "conditioned", "ganomaly"])

@@ -14,7 +14,10 @@ from cad.errors import InputError
 from synth.dataset import open_dataset
 from train.config import config_for
 from train.fit import fit
+from train.images import prepare
 from train.learning import learning
+from train.photographs import read_all
+from train.places import Places
 from train.runs import RunFolder, open_run
 from train.views import of_dataset, open_views
 
@@ -91,7 +94,12 @@ def test_photographs_are_learned_from_and_looked_at(model: str, tmp_path: Path, 
     code, out, _ = command(f"detect inspect {tmp_path / 'new' / '000.png'} --run {run} --json")
     found = json.loads(out.splitlines()[0])
     assert code in (0, 1) and {"residual", "rarity", "patch-rarity"} <= set(found["terms"])
-    assert open_run(run).config.normalize == "brightness"
+    opened = open_run(run)
+    assert opened.config.normalize == "brightness"
+    images = prepare(np.stack([p.pixels for p in read_all(open_views(tmp_path / "set").good, 32)]), "brightness")
+    with torch.no_grad():
+        again = Places.of([opened.model.texture(part) for part in images.split(5)], alike=True)
+    torch.testing.assert_close(again.middle, opened.bank.places.middle, rtol=0, atol=1e-3)
     told = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
     assert told["settings"]["score"] == "map+rarity+patch-rarity" and told["joint"]["names"] == ["map", "rarity", "patch-rarity"]
 
@@ -99,7 +107,6 @@ def test_photographs_are_learned_from_and_looked_at(model: str, tmp_path: Path, 
 def test_what_is_rare_is_strange_among_photographs(tmp_path: Path) -> None:
     """The score is what the calibration makes of all terms; a picture of another kind is rarer than good ones are, by whichever model."""
     from detect.inspection import Detector
-    from train.photographs import read_all
 
     views = open_views(photographs(tmp_path / "images", 40))
     good = read_all(open_views(photographs(tmp_path / "further", 40, seed=1)).good, 32)

@@ -156,10 +156,8 @@ class Model(nn.Module):
         features = self.encoder.features(image) if self.ENCODES else self.features(image)
         if not features:
             return None
-        fine, *coarser = features[:2]
-        side = min(PLACES, fine.shape[-1])
-        both = [functional.adaptive_avg_pool2d(fine, side), *(functional.interpolate(c, size=(side, side), mode="bilinear", align_corners=False) for c in coarser)]  # fmt: skip
-        both = torch.cat(both, 1)
+        side = min(PLACES, features[0].shape[-1])
+        both = torch.cat([_to_side(f, side) for f in features[:2]], 1)
         return both[:, :: -(-both.shape[1] // CHANNELS)]
 
     def begin(self, images: Tensor, poses: Tensor | None) -> None:
@@ -246,3 +244,10 @@ def trainable(model: Model, player: str) -> Any:
     for parameter in own:
         parameter.requires_grad_(True)
     return own
+
+
+def _to_side(features: Tensor, side: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, side, side): means of areas, or in between."""
+    if features.shape[-1] >= side:
+        return functional.adaptive_avg_pool2d(features, side)
+    return functional.interpolate(features, size=(side, side), mode="bilinear", align_corners=False)
