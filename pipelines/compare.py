@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from cad.errors import InputError, nearest
 from cad.files import fingerprint, read_json, sha256, write_json
 from cad.part import Part
 from train.catalogue import CATALOGUE
+
+if TYPE_CHECKING:
+    from detect.calibrate import Conformal
 
 FORMAT = 1
 RESULT = "comparison.json"
@@ -185,9 +188,11 @@ def measured(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, d
     if path.exists() and (kept := read_json(path, "a comparison's result")).get("key") == key:
         return kept
     began = time.perf_counter()
-    asked, facts = (learned if name in CATALOGUE else cad_form if name == CAD else baseline)(name, seed, bench, folder, budget, device)
+    asked, known, facts = (learned if name in CATALOGUE else cad_form if name == CAD else baseline)(
+        name, seed, bench, folder, budget, device
+    )
     facts["seconds"] = facts.get("seconds", round(time.perf_counter() - began, 1))
-    record = {"key": key, "model": name, "seed": seed, **facts, **judged(asked, bench, budget.alpha)}
+    record = {"key": key, "model": name, "seed": seed, **facts, **judged(asked, bench, budget.alpha, known)}
     write_json(path, record)
     whole = np.mean([v["image_auroc"] for v in record["classes"].values()])
     say(f"{name:<16} seed {seed}: AUROC {whole:.3f}, {record['milliseconds']:.0f} ms an image, {facts['seconds']:.0f} s")
@@ -197,7 +202,12 @@ def measured(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, d
 Asked = Callable[[list[Path]], tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]]  # files -> scores, terms, maps (n, S, S)
 
 
-def learned(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> tuple[Asked, dict[str, Any]]:
+Measured = tuple[
+    Asked, "Conformal | None", dict[str, Any]
+]  # how it is asked, what good images score where it was calibrated with care for that, facts
+
+
+def learned(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> Measured:
     from train.fit import fit
     from train.runs import RunFolder, remove_run
 
@@ -209,7 +219,7 @@ def learned(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, de
             remove_run(made)
         fit(views, target, config, device=device)
     detector, asked = detector_of(made, bench, budget, device)
-    return asked, {"seconds": detector.run.facts["seconds"], "steps": detector.run.facts["steps"]}
+    return asked, detector.calibration.conformal, {"seconds": detector.run.facts["seconds"], "steps": detector.run.facts["steps"]}
 
 
 def views_and_config(name: str, seed: int, bench: Bench, budget: Budget) -> Any:
@@ -245,7 +255,7 @@ def detector_of(made: Path, bench: Bench, budget: Budget, device: str, **setting
     return detector, asked
 
 
-def baseline(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> tuple[Asked, dict[str, Any]]:
+def baseline(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> Measured:
     from detect.baselines import BASELINES
     from train.photographs import read_all
 
@@ -259,10 +269,10 @@ def baseline(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, d
         seen = pixels(paths)
         return fitted.scores(seen), {}, fitted.maps(seen)
 
-    return asked, {"seconds": round(time.perf_counter() - began, 1), "steps": None}
+    return asked, None, {"seconds": round(time.perf_counter() - began, 1), "steps": None}
 
 
-def cad_form(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> tuple[Asked, dict[str, Any]]:
+def cad_form(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> Measured:
     from detect.opening import calibrated_detector
     from train.cad_form import fit_form, wanted_of
     from train.photographs import read_all
@@ -277,15 +287,16 @@ def cad_form(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, d
         found = list(detector.inspect(read_all(paths, detector.size, detector.lens)))
         return np.array([i.score for i, _, _ in found]), {}, np.stack([m for _, m, _ in found])
 
-    return asked, {"seconds": seconds, "steps": None}
+    return asked, detector.calibration.conformal, {"seconds": seconds, "steps": None}
 
 
-def judged(asked: Asked, bench: Bench, alpha: float) -> dict[str, Any]:
-    """Figures of a detector that is asked: by class, with the threshold that the calibration images give."""
+def judged(asked: Asked, bench: Bench, alpha: float, known: Conformal | None = None) -> dict[str, Any]:
+    """Figures of a detector that is asked: by class, with the threshold that the calibration images give: as ``known``, where it has learned from them too,
+    so that each is scored as by one that has not seen it."""
     from detect.calibrate import Conformal
     from detect.metrics import aupro, auroc, auroc_interval, pixel_auroc
 
-    conformal = Conformal(np.sort(asked(bench.calibrate)[0].astype(float)), alpha)
+    conformal = known or Conformal(np.sort(asked(bench.calibrate)[0].astype(float)), alpha)
     scores, terms, maps, spent = {}, {}, {}, []
     for label, paths in bench.test.items():
         began = time.perf_counter()
@@ -375,8 +386,8 @@ def curve(name: str, bench: Bench, folder: Path, budget: Budget, device: str) ->
     ways = [{}] if not run.model.DECODES else [{"steps": n} for n in _lengths(own.steps, run.model.ENCODES)]
     points = []
     for way in ways:
-        _, asked = detector_of(made, bench, budget, device, **way)
-        found = judged(asked, bench, budget.alpha)
+        detector, asked = detector_of(made, bench, budget, device, **way)
+        found = judged(asked, bench, budget.alpha, detector.calibration.conformal)
         points.append({"steps": way.get("steps", 0), "milliseconds": found["milliseconds"], "image_auroc": float(np.mean([v["image_auroc"] for v in found["classes"].values()]))})  # fmt: skip
     write_json(path, {"key": key, "points": points})
     return points

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from cad.errors import InputError
+from detect.calibrate import Conformal
 from detect.metrics import auroc
 from detect.projection import SETTINGS
-from pipelines.compare import CAD, Budget, best, compare, folder_bench, names_of, table
+from pipelines.compare import CAD, Budget, best, compare, folder_bench, judged, names_of, table
 from train.catalogue import CATALOGUE
 from train.runs import open_run
 
@@ -98,6 +99,20 @@ def test_nothing_learned_from_is_calibrated_or_tested_on(photographs: Path) -> N
     assert len(bench.train) + len(bench.calibrate) == 80 and len(bench.calibrate) == 19
     assert not set(bench.train) & set(bench.calibrate) and not set(bench.train) & {p for own in bench.test.values() for p in own}
     assert len(bench.masks) == 10 and folder_bench(photographs).key == bench.key
+
+
+def test_what_a_calibration_has_learned_from_sets_no_threshold(photographs: Path) -> None:
+    """A detector that knows its calibration images finds them too usual: its own scores of them, each as by one that has not seen it, count."""
+    bench = folder_bench(photographs)
+    seen = set(bench.calibrate)
+
+    def asked(paths: list[Path]) -> tuple[np.ndarray, dict[str, np.ndarray], None]:
+        return np.array([0.1 if p in seen else 1.0 for p in paths]), {}, None
+
+    alone = judged(asked, bench, 0.05)
+    fair = judged(asked, bench, 0.05, Conformal(np.linspace(0.5, 2.0, 19), 0.05))
+    assert alone["good_rejected"] == 1.0 and fair["good_rejected"] == 0.0
+    assert alone["classes"].keys() == fair["classes"].keys()
 
 
 def test_a_part_is_drawn_and_its_cad_form_stands_beside(cap, tmp_path: Path) -> None:
