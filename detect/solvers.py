@@ -95,8 +95,8 @@ class Nadam(Adam):
     MOMENTUM, POWER, FALLEN = 0.85, 3, 0.002  # measured likewise
 
     def _drift(self, rows: Tensor, gradient: Tensor) -> Tensor:
-        newest = gradient / (1 - self.MOMENTUM**self.step)
-        return self.MOMENTUM * super()._drift(rows, gradient) + (1 - self.MOMENTUM) * newest
+        b = self.MOMENTUM
+        return b * self.mean[rows] / (1 - b ** (self.step + 1)) + (1 - b) * gradient / (1 - b**self.step)
 
 
 class LBFGS:

@@ -243,6 +243,19 @@ def test_rate_falls_by_the_square_of_what_is_left() -> None:
     torch.testing.assert_close(found.latent - starts[:, 0], (-way * slope.sign()).expand(2, WIDTH), rtol=1e-4, atol=0)
 
 
+def test_nadam_is_the_papers() -> None:
+    """Dozat 2016, algorithm 8, by hand, its momentum constant; the rate falls by the cube."""
+    _, images, starts = draw(1, starts=1)
+    found = descend(decode, loss, images, starts, method="nadam", steps=5, rate=0.1, tolerance=0.0, patience=9)
+    z, m, n = starts[0, 0].clone(), torch.zeros(WIDTH), torch.zeros(WIDTH)
+    for t in range(1, 6):
+        slope = 2 * (z - FORMS @ images[0].flatten())
+        m, n = 0.85 * m + 0.15 * slope, 0.99 * n + 0.01 * slope**2
+        ahead = 0.85 * m / (1 - 0.85 ** (t + 1)) + 0.15 * slope / (1 - 0.85**t)
+        z = z - 0.1 * (0.002 + 0.998 * (1 - (t - 1) / 5) ** 3) * ahead / ((n / (1 - 0.99**t)).sqrt() + 1e-8)
+    torch.testing.assert_close(found.latents[0, 0], z, rtol=1e-4, atol=1e-5)
+
+
 @every_method
 def test_what_it_is_given_is_left_as_it_was(method: str) -> None:
     _, images, starts = draw(2)
