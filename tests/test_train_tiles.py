@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cad.errors import InputError
-from train.tiles import Blend, Grid, blended, crops
+from train.tiles import Blend, Grid, blended
 
 sides = st.integers(1, 70)
 
@@ -134,37 +134,3 @@ def test_pictures_smaller_than_a_tile() -> None:
         Grid.of(5, 9, 10)
     with pytest.raises(InputError, match="found 10 px of a tile of 10 px"):
         Grid.of(50, 50, 10, 10)
-
-
-def test_crops_are_cut_from_the_pictures() -> None:
-    large = np.arange(40 * 30).reshape(40, 30)
-    small = -1 - np.arange(8 * 20).reshape(8, 20)  # mirrored below
-    found = crops([large, small], 200, 12, 0)
-    assert found.shape == (200, 12, 12) and found.dtype == large.dtype
-    corners = set()
-    for crop in found:
-        image = large if crop[0, 0] >= 0 else small
-        top, left = divmod(abs(int(crop[0, 0])) - (image is small), image.shape[1])
-        cut = image[top : top + 12, left : left + 12]
-        assert np.array_equal(crop[: len(cut)], cut)
-        if image is small:
-            assert len(cut) == 8 and np.array_equal(crop[8:], cut[:3:-1])
-        corners.add((image is small, top, left))
-    assert 60 < sum(small for small, _, _ in (((c[0, 0] < 0), 0, 0) for c in found)) < 140  # either picture alike often
-    tops, lefts = {t for s, t, _ in corners if not s}, {left for s, _, left in corners if not s}
-    assert {min(tops), max(tops)} == {0, 28} and {min(lefts), max(lefts)} == {0, 18}  # all the way to the border
-
-
-def test_a_crop_hangs_on_seed_and_index_alone() -> None:
-    images = np.random.default_rng(0).integers(0, 255, (3, 20, 20, 3), np.uint8)
-    whole = crops(images, 10, 8, seed=4)
-    assert np.array_equal(whole[:4], crops(images, 4, 8, seed=4)) and np.array_equal(whole[6:], crops(images, 4, 8, seed=4, first=6))
-    assert not np.array_equal(whole, crops(images, 10, 8, seed=5))
-    assert crops(images, 0, 8, 0).shape == (0, 8, 8, 3)
-
-
-def test_pictures_too_small_to_cut_from_are_told() -> None:
-    with pytest.raises(InputError, match="picture 0: is 5 x 7 px; wanted a side of 8 px or more"):
-        crops([np.zeros((5, 7))], 1, 8, 0)
-    with pytest.raises(ValueError, match="no pictures"):
-        crops([], 1, 8, 0)

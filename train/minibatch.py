@@ -50,8 +50,3 @@ def variety(images: Tensor) -> float:
         raise ValueError(f"variety is between images; found {len(images)}")
     thumbs = F.adaptive_avg_pool2d(images.detach().double(), THUMB).flatten(1)
     return float(torch.pdist(thumbs).mean()) / THUMB
-
-
-def collapsed(generated: Tensor, real: Tensor, share: float = 0.5) -> bool:
-    """Whether ``generated`` (n, 1, S, S) vary less than ``share`` of what ``real`` (m, 1, S, S) do; so too where they are no numbers."""
-    return not variety(generated) >= share * variety(real)

@@ -5,7 +5,7 @@ A picture is (H, W) or (H, W, C) of any type; it may be a memory map, since it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -96,26 +96,6 @@ def blended(image: np.ndarray, grid: Grid, work: Callable[[np.ndarray], np.ndarr
         for (place, _), values in zip(part, found, strict=True):
             blend.add(place, values)
     return blend.result()
-
-
-def crops(images: Sequence[np.ndarray], count: int, tile: int, seed: int, first: int = 0) -> np.ndarray:
-    """(count, tile, tile[, C]) squares cut at random from pictures of like type and any sizes, to train on.
-
-    Crop i hangs on (seed, ``first`` + i) alone. Pictures are picked alike often, places within one too. A picture smaller than a tile on
-    one side is mirrored there; InputError where it is on both.
-    """
-    if not len(images):
-        raise ValueError("no pictures to cut from")
-    found = []
-    for index in range(first, first + count):
-        rng = np.random.default_rng([seed, index])
-        which = int(rng.integers(len(images)))
-        image = images[which]
-        if max(image.shape[:2]) < tile:
-            raise InputError(f"picture {which}", f"is {image.shape[0]} x {image.shape[1]} px", wanted=f"a side of {tile} px or more")
-        top, left = (int(rng.integers(max(side - tile, 0) + 1)) for side in image.shape[:2])
-        found.append(_whole(image[top : top + tile, left : left + tile], tile))
-    return np.stack(found) if found else np.empty((0, tile, tile, *images[0].shape[2:]), images[0].dtype)
 
 
 def _starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
