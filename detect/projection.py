@@ -56,7 +56,7 @@ class Settings:
     steps for the descent to go on; 0: it always does.
     """
 
-    steps: int = 88
+    steps: int = 84
     starts: int = 1
     rate: float = 0.07
     features: float = 0.05
