@@ -98,7 +98,7 @@ terms_option = click.option(
 @click.option(
     "--score",
     metavar="TERM[+TERM...]",
-    help="Learned forms: map, a term of the model's own, or several as one.  [default: map, of photographs with both rarities]",
+    help="Learned forms: map, a term of the model's own, or several as one.  [default: map; of photographs, but in tiles, with both rarities]",
 )
 @device_option
 @json_option

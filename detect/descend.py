@@ -54,7 +54,7 @@ def descend(
     ``sgd``, ``adam`` and ``nadam``: a gradient a step, against the mean of the gradients so far; ``rate`` falls as each has it. ``l-bfgs``: curvature from
     the gradients of the last steps, each step searched along. ``gauss-newton``: curvature from the ``residual``'s Jacobian, for latents of
     64 or less, with ``huber``, ``ridge`` and ``exact`` as :class:`detect.forward_mode.GaussNewton` has them; a step takes the time of Z / 3 of adam's.
-    ``rate`` is in units of each latent's spread over the starts' population (adam: the longest step; l-bfgs: the first one's root mean
+    ``rate`` is in units of each latent's spread over the starts' population (adam: the longest step, which nadam's first exceeds; l-bfgs: the first one's root mean
     square); of sgd it is what a gradient is multiplied by, of gauss-newton the first damping. Where it is not given, each has its own.
 
     An image stops when its best loss is at most ``enough`` (the residual of a good part), or has not fallen by the share

@@ -17,7 +17,7 @@ from train.filters import SIDE, available, features
 from train.images import grey, resized
 from train.places import SMOOTH, Places
 
-CHUNK = 8  # pictures whose patches are seen, or compared, together
+CHUNK, FITTED = 8, 64  # pictures whose patches are seen, or compared, together; whose are summed up together
 POOL, COVER, PROJECTED = 100_000, 5_000, 64  # patches drawn from all; centres kept of them; numbers by which centres are chosen
 NEAR = 9  # neighbours of the nearest centre that a score is weighted by
 CHANNELS = 100  # that each place's Gaussian knows
@@ -97,5 +97,5 @@ def learn_padim(seen: np.ndarray, seed: int) -> Callable[[np.ndarray], tuple[np.
     def drawn(x: np.ndarray) -> Tensor:
         return torch.from_numpy(x)[..., channels].permute(0, 3, 1, 2)
 
-    places = Places.of([drawn(seen)])
+    places = Places.of(drawn(seen[i : i + FITTED]) for i in range(0, len(seen), FITTED))
     return lambda x: places.look(drawn(x))

@@ -15,7 +15,7 @@ from train.images import resized
 from train.physical import scene_of
 from train.runs import Run, open_run
 
-SHORT = Settings(steps=12, starts=8, rate=0.05, features=0.0, prior=0.0, trust=0.0, keep=1)
+SHORT = Settings(steps=12, starts=8, rate=0.05, features=0.0, prior=0.0, trust=0.0, method="adam", keep=1)
 
 
 class PoseStarts:

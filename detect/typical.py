@@ -15,7 +15,8 @@ KEPT, EACH = 64, 4  # principal components at most; good descriptors that one wa
 MOST = 2048  # good descriptors that are asked
 NARROWEST = 1e-3  # of the first component's variance: the least that one counts as
 JOIN = "+"  # between the terms of a score
-LEAST = 1e-9  # of a term, before its logarithm
+LEAST, NARROWEST_TERM = 1e-9, 1e-2  # of a term, before its logarithm; of how that spreads
+HIGHEST = 500.0  # logarithm of a score over what is usual: the number stays finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Joint:
         if len(names) == 1:
             return cls(tuple(names), (1.0,), (1.0,))
         logs = [np.log(np.maximum(good[n], LEAST)) for n in names]
-        return cls(tuple(names), tuple(float(np.exp(v.mean())) for v in logs), tuple(max(float(v.std()), 1e-3) for v in logs))
+        return cls(tuple(names), tuple(float(np.exp(v.mean())) for v in logs), tuple(max(float(v.std()), NARROWEST_TERM) for v in logs))
 
     def score(self, terms: dict[str, np.ndarray]) -> np.ndarray:
         """(B,) float64 of the terms' (B,)."""
@@ -76,7 +77,8 @@ class Joint:
             return np.asarray(terms[self.names[0]], np.float64)
         ways = zip(self.names, self.typical, self.spread, strict=True)
         deviations = [np.log(np.maximum(terms[n], LEAST) / t) / s for n, t, s in ways]
-        return self.typical[0] * np.exp(self.spread[0] * (logsumexp(deviations, axis=0) - np.log(len(self.names))))
+        strangest = logsumexp(deviations, axis=0) - np.log(len(self.names))
+        return self.typical[0] * np.exp(np.minimum(self.spread[0] * strangest, HIGHEST))
 
     def json(self) -> dict[str, Any]:
         return {"names": list(self.names), "typical": list(self.typical), "spread": list(self.spread)}

@@ -51,6 +51,7 @@ BASELINE = Way("adam", "random", 4, 500)
 CURVES = (  # method, where from, how many, steps, rate
     ("sgd", "encoder", 1, (8, 16, 32, 48), 10.0),
     ("adam", "encoder", 1, (4, 8, 16, 32, 48, 80, 192), 0.1),
+    ("nadam", "encoder", 1, (8, 16, 32, 48, 84), 0.07),
     ("l-bfgs", "encoder", 1, (4, 8, 16, 32, 64), None),
     ("gauss-newton", "encoder", 1, (1, 2, 3, 4), None),
     ("adam", "nearest", 1, (32, 80), 0.1),

@@ -26,7 +26,7 @@ from train.catalogue import CATALOGUE
 if TYPE_CHECKING:
     from detect.calibrate import Conformal
 
-FORMAT = 1
+FORMAT = 2  # 1: another preparation, score and threshold
 RESULT = "comparison.json"
 CAD = "cad"  # the CAD form, of a part, beside the learned ones
 HELD = 0.2  # share of a folder's good training images that is set aside to calibrate on, where it has none for that
@@ -182,7 +182,7 @@ def _possible(name: str, bench: Bench) -> bool:
 
 def measured(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> dict[str, Any]:
     """One model and seed: its scores of every test image, kept in ``folder``/results."""
-    told = [version("formspect"), name, seed, bench.key, budget.minutes, budget.size, budget.alpha]
+    told = [FORMAT, version("formspect"), name, seed, bench.key, budget.minutes, budget.size, budget.alpha]
     key = fingerprint(told if budget.epochs == ENDLESS else [*told, budget.epochs])
     path = folder / "results" / f"{name}-{seed}.json"
     if path.exists() and (kept := read_json(path, "a comparison's result")).get("key") == key:
@@ -202,9 +202,7 @@ def measured(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, d
 Asked = Callable[[list[Path]], tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]]  # files -> scores, terms, maps (n, S, S)
 
 
-Measured = tuple[
-    Asked, "Conformal | None", dict[str, Any]
-]  # how it is asked, what good images score where it was calibrated with care for that, facts
+Measured = tuple[Asked, "Conformal | None", dict[str, Any]]  # how it is asked; what good images score, where it was calibrated; facts
 
 
 def learned(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, device: str) -> Measured:
@@ -291,8 +289,8 @@ def cad_form(name: str, seed: int, bench: Bench, folder: Path, budget: Budget, d
 
 
 def judged(asked: Asked, bench: Bench, alpha: float, known: Conformal | None = None) -> dict[str, Any]:
-    """Figures of a detector that is asked: by class, with the threshold that the calibration images give: as ``known``, where it has learned from them too,
-    so that each is scored as by one that has not seen it."""
+    """Figures of a detector that is asked: by class, with the threshold that the calibration images give: as ``known`` of a calibrated one, whose noise is of
+    these very images and which knows how to score each as if it were not."""
     from detect.calibrate import Conformal
     from detect.metrics import aupro, auroc, auroc_interval, pixel_auroc
 
@@ -379,7 +377,7 @@ def curve(name: str, bench: Bench, folder: Path, budget: Budget, device: str) ->
 
     own, made = SETTINGS[name], folder / "runs" / f"{name}-{budget.seeds[0]}"
     run = open_run(made)
-    key = fingerprint([version("formspect"), sha256(made / "model.safetensors"), bench.key, asdict(own)])
+    key = fingerprint([FORMAT, version("formspect"), sha256(made / "model.safetensors"), bench.key, asdict(own)])
     path = folder / "curves" / f"{name}.json"
     if path.exists() and (kept := read_json(path, "a curve")).get("key") == key:
         return kept["points"]

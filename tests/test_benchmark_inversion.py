@@ -85,7 +85,7 @@ def test_the_answer_is_the_lowest_of_the_quick() -> None:
 
 
 def test_every_way_is_tried_once() -> None:
-    assert len(set(ways())) == len(ways()) and {w.method for w in ways()} == {"sgd", "adam", "l-bfgs", "gauss-newton"}
+    assert len(set(ways())) == len(ways()) and {w.method for w in ways()} == {"sgd", "adam", "nadam", "l-bfgs", "gauss-newton"}
 
 
 def test_a_dataset_without_good_views_is_told(run_folder: Path, dataset_folder: Path) -> None:

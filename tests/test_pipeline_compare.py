@@ -15,7 +15,7 @@ from cad.errors import InputError
 from detect.calibrate import Conformal
 from detect.metrics import auroc
 from detect.projection import SETTINGS
-from pipelines.compare import CAD, Budget, best, compare, folder_bench, judged, names_of, table
+from pipelines.compare import CAD, Budget, best, compare, detector_of, folder_bench, judged, names_of, table
 from train.catalogue import CATALOGUE
 from train.runs import open_run
 
@@ -99,6 +99,15 @@ def test_nothing_learned_from_is_calibrated_or_tested_on(photographs: Path) -> N
     assert len(bench.train) + len(bench.calibrate) == 80 and len(bench.calibrate) == 19
     assert not set(bench.train) & set(bench.calibrate) and not set(bench.train) & {p for own in bench.test.values() for p in own}
     assert len(bench.masks) == 10 and folder_bench(photographs).key == bench.key
+
+
+def test_a_learned_forms_threshold_is_its_calibrations(compared: tuple[Path, dict], photographs: Path) -> None:
+    out, bench = compared[0], folder_bench(photographs)
+    detector, _ = detector_of(out / "runs" / "descargan-0", bench, BUDGET, "cpu")
+    kept = json.loads((out / "results" / "descargan-0.json").read_text())
+    threshold = detector.calibration.conformal.threshold
+    assert kept["good_rejected"] == np.mean(np.array(kept["scores"]["good"]) > threshold)
+    assert kept["classes"]["hole"]["rejected"] == np.mean(np.array(kept["scores"]["hole"]) > threshold)
 
 
 def test_what_a_calibration_has_learned_from_sets_no_threshold(photographs: Path) -> None:

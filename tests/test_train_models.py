@@ -203,10 +203,10 @@ def test_texture_lies_where_the_image_does(name: str) -> None:
     assert off[0, 0] > 1e-4 and float(off[-1, -1]) == 0
 
 
-@pytest.mark.parametrize(("size", "side"), [(16, 4), (64, 16), (128, 16)])
+@pytest.mark.parametrize(("size", "side"), [(32, 8), (80, 16), (256, 16)])
 def test_texture_is_of_few_places_and_channels(size: int, side: int) -> None:
-    for width in (8, 96):
-        model = build(config_for(size, model="anogan", width=width, latent=8)).eval()
+    for name, width in (("anogan", 8), ("bigan", 8), ("unet-som", 64)):
+        model = build(config_for(size, model=name, width=width, latent=8)).eval()
         with torch.no_grad():
             found = model.texture(torch.zeros(2, 1, size, size))
         assert 3 <= found.shape[1] <= CHANNELS and found.shape[2:] == (side, side)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -11,9 +12,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cad.errors import InputError
-from train.tiles import Blend, Grid, blended
+from train.tiles import Blend, Grid
 
 sides = st.integers(1, 70)
+
+
+def blended(image: np.ndarray, grid: Grid, work: Callable[[np.ndarray], np.ndarray], chunk: int) -> np.ndarray:
+    """(H, W, *channels) float32: ``work``, (n, tile, tile[, C]) -> (n, tile, tile, *channels), done on ``chunk`` tiles at a time."""
+    blend, tiles = None, grid.tiles(image)
+    while part := list(islice(tiles, chunk)):
+        found = work(np.stack([values for _, values in part]))
+        if blend is None:
+            blend = Blend(grid, found.shape[3:])
+        for (place, _), values in zip(part, found, strict=True):
+            blend.add(place, values)
+    return blend.result()
 
 
 @st.composite

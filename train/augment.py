@@ -1,6 +1,6 @@
 """Changes of real and made pictures alike, through which the maker still learns: else the judge would learn a few real ones by heart.
 
-DiffAugment (Zhao et al. 2020) for grey: brightness, contrast, translation, cutout. Images are (B, 1, H, W), with 0 a middle grey and about
+DiffAugment (Zhao et al. 2020) for grey: brightness, contrast, translation, cutout. Images are (B, 1, H, W), with 0 near the middle of their greys and about
 1 their range to either side, as :func:`train.images.prepare` gives them. What is done to row i hangs on row i of the draws alone.
 """
 

@@ -80,7 +80,7 @@ def _prepared(pictures: np.ndarray, config: Config) -> Iterator[Tensor]:
     for start in range(0, len(pictures), 64):
         images = prepared(pictures[start : start + 64], config).float()
         at = (images.shape[-1] - config.size) // 2
-        yield images[:, :, at : at + config.size, at : at + config.size] if at > 0 else images
+        yield images[:, :, at : at + config.size, at : at + config.size]
 
 
 def save_bank(bank: Bank, folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GREY = np.array(LUMA, np.float32)
 WHITE, DARKEST = 0.9, 0.02  # the quantile of an image's greys that is its white; the least that it counts as
-# of white: a photograph's middle grey, and twice its deviation; what begins about 0 learns from such numbers soonest
+# of white: a bright photograph's middle grey (a nut's, a solar cell's), and twice its deviation; what begins about 0 learns from such numbers soonest
 USUAL = (5 / 6, 1 / 3)
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train.images import USUAL
+
 LEVELS = 3
 BLUR = 1.0  # px: smoothing of a residual before its size is taken
 
@@ -33,18 +35,18 @@ def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
     return total / len(a)
 
 
-def perceptual_distance(a: Tensor, b: Tensor) -> Tensor:
+def perceptual_distance(a: Tensor, b: Tensor, normalize: str = "standard") -> Tensor:
     """(B,) :func:`feature_distance` of pretrained filters' responses (Johnson et al. 2016) to prepared images."""
     from train.filters import responses
 
     with torch.no_grad():
-        wanted = responses(shown(b))
-    return feature_distance(responses(shown(a)), wanted)
+        wanted = responses(shown(b, normalize))
+    return feature_distance(responses(shown(a, normalize)), wanted)
 
 
-def shown(image: Tensor) -> Tensor:
+def shown(image: Tensor, normalize: str = "standard") -> Tensor:
     """What :func:`train.images.prepare` gives, as grey about a half: what lies beyond black and white still has a gradient."""
-    return 0.5 + 0.4 * image
+    return USUAL[0] + USUAL[1] * image if normalize == "brightness" else 0.5 + 0.4 * image
 
 
 def blurred(image: Tensor, sigma: float = BLUR) -> Tensor:

@@ -2,8 +2,9 @@
 
 model.safetensors   the averaged weights        config.yaml   what it was trained with, and on
 part.yaml           the part file               log.jsonl     an epoch a line
-samples/*.png       pictures over rebuilt ones  bank.safetensors   (n, Z) codes and (n, 256) thumbnails of training views
-bank.jsonl          their scenes                checkpoint.*  while training is under way
+samples/*.png       pictures over rebuilt ones  bank.safetensors   (n, Z) codes and (n, 256) thumbnails of training views;
+bank.jsonl          their scenes                                   of photographs what describes them and their places
+                                                checkpoint.*  while training is under way
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from train.fit import Progress
 
 FORMAT = 1
+SHOWN = (0.01, 0.99)  # quantiles of a sample's greys that are black and white in its picture
 
 
 @dataclass
@@ -128,7 +130,8 @@ class RunFolder:
     @torch.no_grad()
     def sample_grid(self, images: Tensor, rebuilt: Tensor, epoch: int) -> None:
         """samples/<epoch>.png: pictures above, what the model makes of them below."""
-        rows = [np.hstack([_picture(i) for i in part]) for part in (images, rebuilt)]
+        low, high = (float(np.quantile(images.float().cpu().numpy(), q)) for q in SHOWN)
+        rows = [np.hstack([_picture((i - low) / max(high - low, 1e-6)) for i in part]) for part in (images, rebuilt)]
         with whole(self.path / "samples" / f"{epoch:04d}.png") as temporary:
             Image.fromarray(np.vstack(rows)).save(temporary)
 
@@ -197,7 +200,8 @@ def open_run(folder: str | Path) -> Run:
     try:
         config = Config.model_validate(saved.get("config"))
     except ValidationError as error:
-        raise model_error(error, "config", Config).inside(folder / "config.yaml") from None
+        wrong = model_error(error, "config", Config).inside(folder / "config.yaml")
+        raise InputError(wrong.place, wrong.problem, wanted=wrong.wanted, step=wrong.step or "train fit --force makes it anew") from None
     model = build(config).eval().requires_grad_(False)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
@@ -235,4 +239,5 @@ def find_runs(root: Path) -> list[Path]:
 
 
 def _picture(image: Tensor) -> np.ndarray:
-    return (np.clip(image[0].float().cpu().numpy() * 0.25 + 0.5, 0, 1) * 255).astype(np.uint8)
+    """(1, S, S) in [0, 1]."""
+    return (np.clip(image[0].float().cpu().numpy(), 0, 1) * 255).astype(np.uint8)

@@ -14,7 +14,7 @@ def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5, range: floa
 
     Means, variances and covariance are weighted by a Gaussian of ``sigma`` px within ``window`` x ``window``, an odd number of px; at the border by
     what of it lies in the picture. ``range``: between the darkest and the brightest value that there can be: 2 of what :func:`train.images.prepare`
-    gives without standardising. Half precision is raised to float32, under autocast too: variances are small differences. A gradient flows to both.
+    gives of ``none``. Half precision is raised to float32, under autocast too: variances are small differences. A gradient flows to both.
 
     As a loss, ``1 - ssim(a, b).mean((1, 2, 3))``.
     """

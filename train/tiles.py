@@ -5,15 +5,12 @@ A picture is (H, W) or (H, W, C) of any type; it may be a memory map, since it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
 from cad.errors import InputError
-
-CHUNK = 16  # tiles at a time
 
 Place = tuple[slice, slice]  # rows, columns of the picture
 
@@ -84,18 +81,6 @@ class Blend:
         if self._missing:
             raise ValueError(f"{len(self._missing)} of {len(self.grid)} tiles are missing")
         return self.image
-
-
-def blended(image: np.ndarray, grid: Grid, work: Callable[[np.ndarray], np.ndarray], chunk: int = CHUNK) -> np.ndarray:
-    """(H, W, *channels) float32: ``work``, (n, tile, tile[, C]) -> (n, tile, tile, *channels), done on ``chunk`` tiles at a time."""
-    blend, tiles = None, grid.tiles(image)
-    while part := list(islice(tiles, chunk)):
-        found = work(np.stack([values for _, values in part]))
-        if blend is None:
-            blend = Blend(grid, found.shape[3:])
-        for (place, _), values in zip(part, found, strict=True):
-            blend.add(place, values)
-    return blend.result()
 
 
 def _starts(length: int, tile: int, stride: int) -> tuple[int, ...]:

@@ -183,7 +183,7 @@ class Model(nn.Module):
         if log_size is not None:  # what a disturbed view leaves over says nothing of good parts
             losses["doubt"] = self.likelihood(made, batch.clean, log_size, (batch.seen == clean).flatten(1).all(1))
         if c.perceptual:
-            losses["perceptual"] = c.perceptual * perceptual_distance(made, clean).float().mean()
+            losses["perceptual"] = c.perceptual * perceptual_distance(made, clean, c.normalize).float().mean()
         return losses
 
     def likelihood(self, made: Tensor, clean: Tensor, log_size: Tensor, rows: Tensor) -> Tensor:
