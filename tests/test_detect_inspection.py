@@ -17,7 +17,7 @@ from PIL import Image
 from cad.errors import InputError
 from detect import inspection, projection
 from detect.compare import Noise, Residuals, scores
-from detect.inspection import Calibration, Detector, Inspection, load_calibration, save_calibration
+from detect.inspection import FORMAT, Calibration, Detector, Inspection, load_calibration, save_calibration
 from detect.pictures import PANEL
 from detect.projection import Settings
 from detect.validation import Case, Validation, metrics, validate, write_validation
@@ -239,10 +239,14 @@ def test_too_few_good_images_are_refused(folder: Path, good: list[Photograph]) -
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(4, r"c.json: found format 4; wanted at most 3"), (2, r"c.json: found format 2, of an older formspect")]
+    ("number", "said"),
+    [
+        (FORMAT + 1, f"c.json: found format {FORMAT + 1}; wanted at most {FORMAT}"),
+        (FORMAT - 1, f"c.json: found format {FORMAT - 1}, of an older formspect"),
+    ],
 )
 def test_calibration_of_another_format_is_refused(number: int, said: str, folder: Path, calibration: Calibration, tmp_path: Path) -> None:
-    """One of format 2 was made by another descent: what it calls usual is not what is found now."""
+    """An older one was made by another descent or score: what it calls usual is not what is found now."""
     (tmp_path / "c.json").write_text(json.dumps(calibration.json() | {"format": number}))
     with pytest.raises(InputError, match=said):
         load_calibration(open_run(folder), tmp_path / "c.json")
