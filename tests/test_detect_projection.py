@@ -83,6 +83,13 @@ def test_every_method_goes_down(name: str, method: str, runs: dict[str, Run], pi
     assert (found.losses <= start.losses + 1e-6).all() and (found.losses < start.losses - 1e-4).any()  # each keeps its best
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if class_of(n).DECODES])
+def test_any_may_be_told_to_descend(name: str, runs: dict[str, Run], pixels: np.ndarray) -> None:
+    """By its own settings but for the steps, whether its own way has any or not, and whether it has a discriminator whose features count or not."""
+    found = Projector(runs[name], torch.device("cpu"), replace(short(runs[name]), steps=3)).project(pixels[:2])
+    assert np.isfinite(found.losses).all() and (found.losses > 0).all() and (found.steps > 0).all()
+
+
 @pytest.mark.parametrize("name", ["unet-gan", "dcgan", "conditioned"])
 def test_polish_goes_further_down(name: str, runs: dict[str, Run], pixels: np.ndarray) -> None:
     plain = replace(short(runs[name]), polish=0)
