@@ -72,7 +72,7 @@ class Settings:
     tolerance: float = 0.0
 
 
-# how the papers descend, where that is not the above. Every model is scored by its anomaly map: what its paper sums up is among the terms, and --score
+# how the papers descend, where that is not the above. Every model is scored alike (settings_for): what its paper sums up is among the terms, and --score
 # takes it, but no paper says what a good image's is, which the map has from calibration
 SETTINGS: dict[str, Settings] = {
     "unet-gan": Settings(),
