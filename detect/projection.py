@@ -251,8 +251,7 @@ class Projector:
         s, model = self.settings, self.model
         pixels, side = images[0].numel(), images.shape[-1]
         with torch.no_grad():
-            weight = s.features if getattr(model, "discriminator", None) is not None else 0.0
-            alone = model.features(images) if len(images) == 1 and weight else None  # one image's features serve all its starts
+            alone = model.features(images) if len(images) == 1 and s.features else None  # one image's features serve all its starts
             expected = model.expected(starts[:, 0])[1].exp()
             trust = (expected.mean((1, 2, 3), keepdim=True) / expected).clamp(max=s.trust) if s.trust else torch.ones_like(expected)
             about = s.prior and model.ENCODES
@@ -265,14 +264,14 @@ class Projector:
             return target[:, :pixels].view(-1, 1, side, side)
 
         def loss(form: Tensor, target: Tensor, whitened: Tensor) -> Tensor:
-            image, each = image_of(target), image_of(target[:, pixels:])
-            total = pyramid_l1(form * each, image * each) + s.prior * (whitened - target[:, 2 * pixels :]).pow(2).mean(1)
+            image, weight = image_of(target), image_of(target[:, pixels:])
+            total = pyramid_l1(form * weight, image * weight) + s.prior * (whitened - target[:, 2 * pixels :]).pow(2).mean(1)
             if s.square:
                 total = total + s.square * (form - image).pow(2).mean((1, 2, 3))
-            if weight:
+            if s.features:
                 with torch.no_grad():
                     wanted = alone or model.features(image)
-                total = total + weight * feature_distance(model.features(form), wanted)
+                total = total + s.features * feature_distance(model.features(form), wanted)
             return total
 
         def residual(form: Tensor, target: Tensor, whitened: Tensor) -> tuple[Tensor, Tensor]:

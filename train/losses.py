@@ -28,7 +28,9 @@ def pyramid_l1(a: Tensor, b: Tensor, levels: int = LEVELS) -> Tensor:
 
 
 def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """(B,) mean |difference| of features (the discriminator's, or pretrained ones), each scale by its own mean size."""
+    """(B,) mean |difference| of features (the discriminator's, or pretrained ones), each scale by its own mean size; 0 of none."""
+    if not a:
+        return torch.zeros(())
     total = torch.zeros(len(a[0]), device=a[0].device)
     for x, y in zip(a, b, strict=True):
         total = total + (x - y).abs().mean((1, 2, 3)) / (y.abs().mean((1, 2, 3)) + 1e-3)
